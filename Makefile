@@ -1,0 +1,135 @@
+# `make help` lists the targets. Variables:
+#   PYTHON     the interpreter that environments are made from   (python3)
+#   VENV       where the working environment stands              (.venv)
+#   TESTS      what `make test` runs, with any pytest options    (everything)
+#   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(abspath $(VENV))/bin
+PY := $(BIN)/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+# One file for each thing that is known to hold of the environment.
+STAMPS := $(VENV)/.make
+
+KERNELS := $(sort $(wildcard src/*.[ch] src/*/*.[ch]))
+CYTHON := $(sort $(wildcard cymlp/*.pyx cymlp/*.pxd))
+MODULES := $(sort $(wildcard cymlp/*.py cymlp/*.pyi) cymlp/py.typed)
+RECIPE := setup.py pyproject.toml
+METADATA := $(sort $(wildcard README.md LICENSE MANIFEST.in))
+SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
+
+SANITIZED := build/sanitize
+SANITIZED_TESTS ?= tests/test_kernels.py
+TRACED := build/coverage
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help build demo test lint format sanitize coverage sdist wheel test-wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+# ---- environment ----
+
+$(STAMPS)/created:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) --upgrade pip
+	mkdir -p $(STAMPS)
+	touch $@
+
+# The editable installation compiles everything; after it an edit of the core costs a build_ext.
+$(STAMPS)/installed: $(RECIPE) | $(STAMPS)/created
+	$(INSTALL) "setuptools>=77" "cython>=3.1"
+	$(INSTALL) --no-build-isolation --editable ".[demo]"
+	touch $@
+
+$(STAMPS)/built: $(STAMPS)/installed $(KERNELS) $(CYTHON)
+	$(PY) setup.py --quiet build_ext --inplace
+	touch $@
+
+# cymlp is installed already: this adds what its extra "dev" names and leaves cymlp alone.
+$(STAMPS)/dev: $(STAMPS)/installed
+	$(INSTALL) "cymlp[dev]"
+	touch $@
+
+# ---- work ----
+
+build: $(STAMPS)/built ## make the environment and compile the core
+
+demo: $(STAMPS)/built ## train on real digits, print the scores, write the picture
+	$(BIN)/cymlp demo $(DEMO_ARGS)
+
+test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests; show the Python layer's coverage
+	$(PY) -m pytest --cov --cov-report=term $(TESTS)
+
+lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PATH=$(BIN):$$PATH cython-lint cymlp
+	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -Isrc $(filter %.c,$(KERNELS))
+	$(BIN)/mypy
+
+format: $(STAMPS)/dev ## rewrite Python and C the way lint wants them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(KERNELS)
+
+# The tests are copied beside the sanitized package: from the source tree they could import the
+# ordinary one. Python itself is not free of leaks, and its own allocator would hide overruns.
+$(SANITIZED)/.built: $(SOURCES) | $(STAMPS)/dev
+	rm -rf $(SANITIZED)
+	CYMLP_SANITIZE=1 $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	touch $@
+
+sanitize: $(SANITIZED)/.built ## run the kernel tests under AddressSanitizer and UBSan (GCC)
+	rm -rf $(SANITIZED)/tests
+	cp -R tests pyproject.toml $(SANITIZED)
+	cd $(SANITIZED) && PYTHONPATH=lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
+	$(BIN)/pytest -p no:cacheprovider $(SANITIZED_TESTS)
+
+# Cython's coverage plugin wants C, .pyx and .so files side by side: all are made in a copied tree.
+$(TRACED)/.built: $(SOURCES) | $(STAMPS)/dev
+	rm -rf $(TRACED)
+	mkdir -p $(TRACED)
+	cp -R $(RECIPE) $(METADATA) src cymlp $(TRACED)
+	rm -f $(TRACED)/cymlp/*.so
+	printf '[run]\nplugins = Cython.Coverage\nsource_pkgs = cymlp\n' > $(TRACED)/.coveragerc
+	cd $(TRACED) && CYMLP_COVERAGE=1 $(PY) setup.py --quiet build_ext --inplace
+	touch $@
+
+coverage: $(TRACED)/.built ## run the suite, counting the lines of the Cython files too
+	rm -rf $(TRACED)/tests
+	cp -R tests $(TRACED)
+	cd $(TRACED) && COVERAGE_CORE=ctrace PYTHONPATH=. \
+	$(PY) -m pytest --cov --cov-config=.coveragerc --cov-report=term $(TESTS)
+
+# ---- distributions ----
+
+sdist: $(STAMPS)/dev ## build dist/cymlp-*.tar.gz
+	$(PY) -m build --sdist --outdir dist
+
+# The wheel is built from the sdist, so nothing that lies in the tree by chance gets into it.
+dist/.wheel: $(SOURCES) | $(STAMPS)/dev
+	rm -rf dist build/wheel
+	$(PY) -m build --outdir build/wheel
+	PATH=$(BIN):$$PATH auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	touch $@
+
+wheel: dist/.wheel ## build dist/cymlp-*.whl with its OpenMP library inside; print its tag and size
+	$(BIN)/auditwheel show dist/*.whl
+	$(PY) tools/check_wheel.py dist/*.whl
+
+test-wheel: dist/.wheel ## run the suite against the wheel, in a clean environment elsewhere
+	tools/test_wheel.sh $(PYTHON) dist/*.whl
+
+clean: ## remove the environment and everything that was built
+	if [ -d $(STAMPS) ]; then rm -rf $(VENV); fi
+	rm -rf build dist cymlp.egg-info cymlp/*.so cymlp/*.c .coverage
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find cymlp tests tools benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

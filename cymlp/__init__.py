@@ -1,0 +1,56 @@
+"""Multilayer perceptrons, trained by SIMD kernels that are chosen at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cymlp import (
+    activations,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+)
+from cymlp._config import show_config
+from cymlp._threads import get_num_threads, set_num_threads
+from cymlp._version import __version__
+from cymlp.history import History
+from cymlp.model import Sequential
+
+if TYPE_CHECKING:
+    from cymlp.estimators import MLPClassifier, MLPRegressor
+
+__all__ = [
+    "History",
+    "MLPClassifier",
+    "MLPRegressor",
+    "Sequential",
+    "__version__",
+    "activations",
+    "datasets",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn is imported when one of its estimators is asked for, not before.
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from cymlp import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module 'cymlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

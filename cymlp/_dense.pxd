@@ -1,0 +1,60 @@
+"""One dense layer: forward pass, delta propagation, batch-averaged weight and bias update."""
+
+from cymlp._kernels cimport KernelTable, Step
+
+
+# Parameters of a layer with what training keeps for each of them, all in the same layout.
+cdef struct Parameters:
+    char* values
+    char* slots[2]        # the optimizer's moments; NULL where it has none
+    char* gradient        # NULL until somebody asks for gradients
+
+
+cdef struct Dense:
+    const KernelTable* kernels
+    Py_ssize_t n_inputs
+    Py_ssize_t n_units
+    int activation
+    double l2             # penalty l2 / 2 * sum of the squared weights ...
+    bint l2_per_batch     # ... divided by the number of samples in the batch
+    Parameters kernel     # (inputs, units) in panels of units
+    Parameters bias       # (units,) filled with zeros to whole panels
+    char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
+
+
+cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """How many pieces of a size cover n."""
+    return (n + size - 1) // size
+
+
+cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
+cdef Py_ssize_t n_blocks(const Dense* layer) noexcept nogil
+
+# Bytes that an update of n_rows rows needs as scratch memory.
+cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
+
+# y = activation(x kernel + bias). Where `padded`, whole panels are stored, zeros past the units
+# before the activation; otherwise nothing past the units is touched.
+cdef void dense_forward(
+    const Dense* layer, int activation, Py_ssize_t n_rows, const void* const* x_rows__b_i,
+    char* y__bo, Py_ssize_t y_stride, bint padded) noexcept nogil
+
+# delta_below = (delta kernel^T) * activation_below'(y_below), in whole panels, zeros past the end.
+cdef void dense_propagate(
+    const Dense* layer, int activation_below, Py_ssize_t n_rows,
+    const void* const* delta_rows__b_o, const char* y_below__bi, char* delta_below__bi,
+    Py_ssize_t stride_below) noexcept nogil
+
+# Updates block_rows rows of the kernel, and its transposed copy, by x^T delta. Returns the sum of
+# the block's squared weights from before, 0 without a penalty. delta's rows hold whole panels.
+cdef double dense_update_block(
+    const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
+    const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
+    char* scratch) noexcept nogil
+
+cdef void dense_update_bias(
+    const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,
+    int optimizer, const Step* step, char* scratch) noexcept nogil
+
+# One optimizer step with the gradients that the layer's parameters hold.
+cdef void dense_apply_gradient(const Dense* layer, int optimizer, const Step* step) noexcept nogil

@@ -1,0 +1,34 @@
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+def pack(matrix: NDArray[_Real], panel: int) -> NDArray[_Real]: ...
+def unpack(panels: NDArray[_Real], n_columns: int) -> NDArray[_Real]: ...
+def forward(
+    x: NDArray[_Real],
+    kernel: NDArray[_Real],
+    bias: NDArray[_Real],
+    activation: int,
+    *,
+    isa: str | None = None,
+    n_threads: int = 1,
+) -> NDArray[_Real]: ...
+def propagate(
+    delta: NDArray[_Real],
+    kernel: NDArray[_Real],
+    y_below: NDArray[_Real],
+    activation_below: int,
+    *,
+    isa: str | None = None,
+    n_threads: int = 1,
+) -> NDArray[_Real]: ...
+def gradient(
+    x: NDArray[_Real],
+    delta: NDArray[_Real],
+    *,
+    isa: str | None = None,
+    n_threads: int = 1,
+) -> tuple[NDArray[_Real], NDArray[_Real]]: ...

@@ -1,0 +1,92 @@
+"""The border to the C kernels, src/kernels.h, whose comments say what each kernel does."""
+
+from libc.stdint cimport int32_t
+
+
+cdef extern from "kernels.h" nogil:
+    enum:
+        CYMLP_FLOAT32
+        CYMLP_FLOAT64
+        CYMLP_IDENTITY
+        CYMLP_RELU
+        CYMLP_SIGMOID
+        CYMLP_TANH
+        CYMLP_SOFTMAX
+        CYMLP_SQUARED_ERROR
+        CYMLP_CROSS_ENTROPY
+        CYMLP_BINARY_CROSS_ENTROPY
+        CYMLP_SOFTMAX_CROSS_ENTROPY
+        CYMLP_SIGMOID_BINARY_CROSS_ENTROPY
+        CYMLP_GRADIENT
+        CYMLP_SGD
+        CYMLP_MOMENTUM
+        CYMLP_NESTEROV
+        CYMLP_ADAM
+        CYMLP_N_ISAS
+
+    ctypedef struct Step "cymlp_step":
+        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_scale, l2
+
+    ctypedef struct Targets "cymlp_targets":
+        const int32_t* labels__b
+        const void* const* values__b_o
+
+    ctypedef void (*Activate)(
+        size_t n_rows, size_t n_units, void* z__bo, size_t z_stride) noexcept nogil
+    ctypedef void (*ActivateBackward)(
+        size_t n_rows, size_t n_units, const void* y__bo, size_t y_stride, void* d__bo,
+        size_t d_stride) noexcept nogil
+    ctypedef void (*LossRows)(
+        size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride, Targets targets,
+        const double* scale__b, double* loss__b, void* delta__bo,
+        size_t delta_stride) noexcept nogil
+    ctypedef void (*Update)(
+        size_t n, const void* g__n, void* w__n, void* slot0__n, void* slot1__n,
+        const Step* step) noexcept nogil
+
+    ctypedef struct KernelTable "cymlp_kernels":
+        const char* isa
+        int dtype
+        size_t item_size
+        size_t tile_rows
+        size_t panel
+        size_t block_rows
+        void (*dense_tile)(
+            size_t n_rows, size_t n_columns, size_t n_inputs, const void* const* x_rows__b_i,
+            const void* w__ip, const void* bias__p, int relu, void* y__bo,
+            size_t y_stride) noexcept nogil
+        void (*pack_block)(
+            size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
+            size_t first_column, void* strips__sbt) noexcept nogil
+        void (*gradient_tile)(
+            size_t n_rows, const void* strip__bt, const void* delta__bp, size_t delta_stride,
+            void* g__tp) noexcept nogil
+        void (*column_sum)(
+            size_t n_rows, const void* delta__bp, size_t delta_stride,
+            void* sum__p) noexcept nogil
+        void (*transpose_tile)(
+            size_t n_rows, size_t n_columns, const void* src__pp,
+            void* dst__pp) noexcept nogil
+        double (*sum_of_squares)(size_t n, const void* w__n) noexcept nogil
+        void (*accuracy)(
+            size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,
+            Targets targets, double threshold, double* hit__b) noexcept nogil
+        Activate* activate
+        ActivateBackward* activate_backward
+        LossRows* loss
+        Update* update
+
+    ctypedef struct Isa "cymlp_isa":
+        const char* name
+        const KernelTable* const* tables
+
+    void cymlp_detect_isas(Isa* isas)
+
+
+# The table for an ISA's name (None: the active one) and a dtype's name.
+cdef const KernelTable* kernel_table(object isa, object dtype) except NULL
+
+# An optimizer step's scalars; `step` counts from 1.
+cdef Step optimizer_step(
+    double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,
+    double l2, Py_ssize_t step) noexcept nogil

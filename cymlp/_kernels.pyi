@@ -1,0 +1,48 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+ACTIVATIONS: dict[str, int]
+LOSSES: dict[str, int]
+OPTIMIZERS: dict[str, int]
+DTYPES: dict[str, int]
+
+def known_isas() -> list[str]: ...
+def available_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def select_isa(name: str) -> None: ...
+
+class Kernels:
+    def __init__(self, isa: str | None = None, dtype: DTypeLike = "float32") -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def tile_rows(self) -> int: ...
+    @property
+    def panel(self) -> int: ...
+    @property
+    def block_rows(self) -> int: ...
+    def activate(self, code: int, z: NDArray[Any]) -> NDArray[Any]: ...
+    def activate_backward(self, code: int, y: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]: ...
+    def loss(
+        self, code: int, out: NDArray[Any], target: NDArray[Any], scale: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+    def update(
+        self,
+        code: int,
+        g: NDArray[Any],
+        w: NDArray[Any],
+        slot0: NDArray[Any],
+        slot1: NDArray[Any],
+        *,
+        learning_rate: float = 0.0,
+        momentum: float = 0.0,
+        beta_1: float = 0.0,
+        beta_2: float = 0.0,
+        epsilon: float = 0.0,
+        l2: float = 0.0,
+        step: int = 1,
+    ) -> None: ...

@@ -1,0 +1,245 @@
+"""Choice of the kernel table for this CPU, and the element-wise kernels as Python functions."""
+
+import os
+
+import numpy as np
+
+from libc.math cimport pow
+
+cdef Isa[CYMLP_N_ISAS] ISAS
+cymlp_detect_isas(ISAS)
+
+ACTIVATIONS = {
+    "identity": CYMLP_IDENTITY,
+    "relu": CYMLP_RELU,
+    "sigmoid": CYMLP_SIGMOID,
+    "tanh": CYMLP_TANH,
+    "softmax": CYMLP_SOFTMAX,
+}
+LOSSES = {
+    "squared_error": CYMLP_SQUARED_ERROR,
+    "cross_entropy": CYMLP_CROSS_ENTROPY,
+    "binary_cross_entropy": CYMLP_BINARY_CROSS_ENTROPY,
+    "softmax_cross_entropy": CYMLP_SOFTMAX_CROSS_ENTROPY,
+    "sigmoid_binary_cross_entropy": CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
+}
+OPTIMIZERS = {
+    "gradient": CYMLP_GRADIENT,
+    "sgd": CYMLP_SGD,
+    "momentum": CYMLP_MOMENTUM,
+    "nesterov": CYMLP_NESTEROV,
+    "adam": CYMLP_ADAM,
+}
+DTYPES = {"float32": CYMLP_FLOAT32, "float64": CYMLP_FLOAT64}
+
+cdef int active_index
+
+
+def known_isas():
+    """Return the names of all instruction sets that cymlp has kernels for, the plainest first."""
+    return [ISAS[i].name.decode() for i in range(CYMLP_N_ISAS)]
+
+
+def available_isas():
+    """Return the names of the instruction sets that this build and this CPU can run."""
+    return [ISAS[i].name.decode() for i in range(CYMLP_N_ISAS) if ISAS[i].tables != NULL]
+
+
+def active_isa():
+    """Return the name of the instruction set that networks built from now on will use."""
+    return ISAS[active_index].name.decode()
+
+
+def _isa_index(name, source):
+    if name not in known_isas():
+        raise ValueError(f"{source}={name!r} is not known; known are {', '.join(known_isas())}")
+    if name not in available_isas():
+        raise ValueError(
+            f"{source}={name!r} cannot run on this machine; it can run "
+            f"{', '.join(available_isas())}"
+        )
+    return known_isas().index(name)
+
+
+def select_isa(name):
+    """Choose the instruction set of networks that are built from now on.
+
+    Parameters
+    ----------
+    name : str
+        One of `available_isas()`.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known or this machine cannot run it.
+    """
+    global active_index
+    active_index = _isa_index(name, "isa")
+
+
+def _initial_isa():
+    name = os.environ.get("CYMLP_ISA", "")
+    if name:
+        return _isa_index(name, "CYMLP_ISA")
+    return known_isas().index(available_isas().pop())
+
+
+active_index = _initial_isa()
+
+
+cdef const KernelTable* kernel_table(object isa, object dtype) except NULL:
+    cdef int index = active_index if isa is None else _isa_index(isa, "isa")
+    name = np.dtype(dtype).name
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {name}")
+    return ISAS[index].tables[<int> DTYPES[name]]
+
+
+cdef Step optimizer_step(
+    double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,
+    double l2, Py_ssize_t step
+) noexcept nogil:
+    cdef Step out
+    out.learning_rate = learning_rate
+    out.momentum = momentum
+    out.beta_1 = beta_1
+    out.beta_2 = beta_2
+    out.epsilon = epsilon
+    out.m_scale = 1 / (1 - pow(beta_1, <double> step))
+    out.v_scale = 1 / (1 - pow(beta_2, <double> step))
+    out.l2 = l2
+    return out
+
+
+cdef class Kernels:
+    """The kernels of one instruction set and dtype that work on elements and rows.
+
+    A face for tests and experiments: training calls the same functions without Python in between.
+    Arrays must have the table's dtype and contiguous columns; rows may be any distance apart.
+
+    Parameters
+    ----------
+    isa : str, optional
+        One of `available_isas()`; the active one by default.
+    dtype : {"float32", "float64"}, default="float32"
+    """
+
+    cdef const KernelTable* table
+    cdef readonly object dtype
+
+    def __cinit__(self, isa=None, dtype="float32"):
+        self.table = kernel_table(isa, dtype)
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def isa(self):
+        """Name of the instruction set."""
+        return self.table.isa.decode()
+
+    @property
+    def tile_rows(self):
+        """Rows of a register tile."""
+        return self.table.tile_rows
+
+    @property
+    def panel(self):
+        """Columns of a register tile and of a panel of weights."""
+        return self.table.panel
+
+    @property
+    def block_rows(self):
+        """Rows of a weight matrix that an update takes at once."""
+        return self.table.block_rows
+
+    cdef size_t _address(self, array, Py_ssize_t ndim) except? 0:
+        if array.dtype != self.dtype or array.ndim != ndim:
+            raise ValueError(
+                f"expected a {ndim}-D array of {self.dtype.name}, got a {array.ndim}-D array of "
+                f"{array.dtype.name}"
+            )
+        if array.shape[ndim - 1] > 1 and array.strides[ndim - 1] != array.itemsize:
+            raise ValueError("the columns of the array must be contiguous")
+        return array.ctypes.data
+
+    cdef size_t _stride(self, array) except? 0:
+        return array.strides[0] // array.itemsize
+
+    def activate(self, int code, z):
+        """Return the activation of each row of z, a (rows, units) array."""
+        y = np.array(z, order="C")
+        if code not in ACTIVATIONS.values():
+            raise ValueError(f"code must be one of {ACTIVATIONS}, got {code}")
+        self.table.activate[code](
+            y.shape[0], y.shape[1], <void*> self._address(y, 2), self._stride(y))
+        return y
+
+    def activate_backward(self, int code, y, d):
+        """Return dL/dz given the activation's output y and d = dL/dy, (rows, units) arrays."""
+        out = np.array(d, order="C")
+        if code not in ACTIVATIONS.values() or out.shape != y.shape:
+            raise ValueError(f"code must be one of {ACTIVATIONS} and the shapes equal")
+        self.table.activate_backward[code](
+            y.shape[0], y.shape[1], <const void*> self._address(y, 2), self._stride(y),
+            <void*> self._address(out, 2), self._stride(out))
+        return out
+
+    def loss(self, int code, out, target, const double[::1] scale):
+        """Return each row's loss and the scaled derivative by `out`.
+
+        Parameters
+        ----------
+        code : int
+            One of `LOSSES`.
+        out : ndarray of shape (rows, units)
+            What the loss reads: outputs, or logits for the fused losses.
+        target : ndarray of shape (rows, units) of the dtype, or (rows,) of int32 labels
+        scale : ndarray of shape (rows,), float64
+
+        Returns
+        -------
+        loss : ndarray of shape (rows,), float64
+        delta : ndarray of shape (rows, units)
+        """
+        cdef Py_ssize_t n_rows = out.shape[0], n_units = out.shape[1], b
+        cdef Targets targets
+        cdef const int32_t[::1] labels
+        cdef size_t[::1] rows
+        if code not in LOSSES.values() or target.shape[0] != n_rows or scale.shape[0] != n_rows:
+            raise ValueError(f"code must be one of {LOSSES} and the numbers of rows equal")
+        targets.labels__b = NULL
+        targets.values__b_o = NULL
+        if target.ndim == 1:
+            if target.min() < 0 or target.max() >= n_units:
+                raise ValueError("a label is out of range")
+            labels = target
+            targets.labels__b = &labels[0]
+        else:
+            if target.shape[1] != n_units:
+                raise ValueError("target and out must have the same shape")
+            first = self._address(target, 2)
+            rows = np.array([first + b * target.strides[0] for b in range(n_rows)], np.uintp)
+            targets.values__b_o = <const void* const*> &rows[0]
+        delta = np.empty((n_rows, n_units), self.dtype)
+        values = np.empty(n_rows)
+        cdef double[::1] loss = values
+        self.table.loss[code](
+            n_rows, n_units, <const void*> self._address(out, 2), self._stride(out), targets,
+            &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
+        return values, delta
+
+    def update(
+        self, int code, g, w, slot0, slot1, *, double learning_rate=0.0, double momentum=0.0,
+        double beta_1=0.0, double beta_2=0.0, double epsilon=0.0, double l2=0.0,
+        Py_ssize_t step=1
+    ):
+        """Move the parameters w by their gradient g, in place on w and the slots (all 1-D)."""
+        cdef Step scalars = optimizer_step(
+            learning_rate, momentum, beta_1, beta_2, epsilon, l2, step)
+        if code not in OPTIMIZERS.values():
+            raise ValueError(f"code must be one of {OPTIMIZERS}, got {code}")
+        if not len(g) == len(w) == len(slot0) == len(slot1):
+            raise ValueError("g, w and the slots must have the same length")
+        self.table.update[code](
+            len(g), <const void*> self._address(g, 1), <void*> self._address(w, 1),
+            <void*> self._address(slot0, 1), <void*> self._address(slot1, 1), &scalars)

@@ -1,0 +1,822 @@
+"""A network program: its parameters in one arena, a batch step, an epoch, inference.
+
+Two barriers a step are enough at any depth. Between the first two, each thread takes its own rows
+of the batch through forward pass, loss and delta propagation; after the barrier the threads share
+out the blocks of all weight matrices and move each by the gradient that they sum up for it. Every
+sum is taken by one thread in a fixed order: results do not depend on the number of threads.
+"""
+
+import numpy as np
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport parallel, threadid
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from cymlp._dense cimport (
+    Dense, dense_apply_gradient, dense_forward, dense_propagate, dense_update_bias,
+    dense_update_block, n_blocks, scratch_size, whole)
+from cymlp._dense import pack, unpack
+
+from cymlp._kernels cimport (
+    CYMLP_GRADIENT, CYMLP_IDENTITY, CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
+    CYMLP_SOFTMAX_CROSS_ENTROPY, KernelTable, Step, Targets, kernel_table, optimizer_step)
+from cymlp._threads cimport cymlp_barrier, cymlp_now, cymlp_team_size, threads_for
+
+cdef extern from "denormals.h" nogil:
+    uint64_t cymlp_flush_denormals()
+    void cymlp_restore_denormals(uint64_t before)
+
+cdef enum:
+    CACHE_LINE = 64
+
+# Seconds between two looks at pending signals and the progress bar.
+cdef double PAUSE_EVERY = 0.05
+# Work of a thread between two looks at the clock, where a batch has more than that.
+cdef double FLOPS_PER_WINDOW = 2e8
+# Rows that a thread takes through all layers at once: many enough to reuse the weights in cache.
+cdef Py_ssize_t CHUNK_ROWS = 96
+
+
+cdef struct Samples:
+    const char* x
+    Py_ssize_t x_stride             # in bytes
+    Py_ssize_t n_rows
+    const int64_t* order            # NULL: as they stand
+    const int32_t* labels           # NULL where values are given
+    const char* values
+    Py_ssize_t values_stride        # in bytes
+    const double* weight            # NULL: all 1
+
+
+# What the threads of a team share while they train; changed by thread 0 between barriers only.
+cdef struct Run:
+    Samples samples
+    Py_ssize_t batch_size
+    Py_ssize_t first                # of the current batch's samples
+    Py_ssize_t row                  # of the batch's rows: those before are done
+    int optimizer
+    Step step
+    double deadline
+    bint pause
+    double loss, hits, weight       # sums over the finished batches
+
+
+# Memory of a batch, or of a chunk of rows in inference. Pointers to rows, arrays of row values.
+cdef struct Workspace:
+    const void** x_rows             # of the network's input
+    const void** value_rows
+    int32_t* labels
+    double* scale
+    double* loss
+    double* hit
+
+
+cdef inline Py_ssize_t sample(const Samples* samples, Py_ssize_t index) noexcept nogil:
+    return samples.order[index] if samples.order != NULL else index
+
+
+cdef void gather(
+    const Samples* samples, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop,
+    const Workspace* space
+) noexcept nogil:
+    """Point rows start..stop of a workspace to the samples from first + start on."""
+    cdef Py_ssize_t b, i
+    for b in range(start, stop):
+        i = sample(samples, first + b)
+        space.x_rows[b] = samples.x + i * samples.x_stride
+        if samples.labels != NULL:
+            space.labels[b] = samples.labels[i]
+        elif samples.values != NULL:
+            space.value_rows[b] = samples.values + i * samples.values_stride
+
+
+cdef double weight_of(
+    const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows
+) noexcept nogil:
+    """The sum of the weights of a batch, always taken in the same order."""
+    cdef Py_ssize_t b
+    cdef double total = 0
+    if samples.weight == NULL:
+        return <double> n_rows
+    for b in range(n_rows):
+        total += samples.weight[sample(samples, first + b)]
+    return total
+
+
+cdef inline Targets targets_from(
+    const Samples* samples, const Workspace* space, Py_ssize_t row
+) noexcept nogil:
+    cdef Targets out
+    out.labels__b = space.labels + row if samples.labels != NULL else NULL
+    out.values__b_o = space.value_rows + row if samples.labels == NULL else NULL
+    return out
+
+
+cdef inline Py_ssize_t share(
+    Py_ssize_t n, Py_ssize_t unit, int thread, int team
+) noexcept nogil:
+    """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
+    return min(n, whole(n, unit) * thread // team * unit)
+
+
+cdef class Arena:
+    """One block of zeroed memory; the arrays in it start on odd multiples of a cache line.
+
+    Arrays whose lengths are multiples of 4 KiB would otherwise fall into the same cache sets.
+    """
+
+    cdef object memory
+    cdef char* base
+    cdef Py_ssize_t used
+
+    def __cinit__(self, Py_ssize_t n_bytes):
+        self.memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+        self.base = <char*> <size_t> self.memory.ctypes.data
+        self.used = (CACHE_LINE - <size_t> self.base % CACHE_LINE) % CACHE_LINE
+
+    @staticmethod
+    cdef Py_ssize_t room(Py_ssize_t n_bytes):
+        """Return the bytes that `take` uses up for an array."""
+        return (whole(n_bytes, CACHE_LINE) // 2 * 2 + 3) * CACHE_LINE
+
+    cdef object take(self, shape, dtype):
+        """Return a new array of zeros."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        array = self.memory[self.used:self.used + size].view(dtype).reshape(shape)
+        self.used += Arena.room(size)
+        return array
+
+
+cdef char* address(array):
+    return <char*> <size_t> array.ctypes.data
+
+
+cdef class Network:
+    """Layers that are lowered to codes and memory; `Sequential` is its public face.
+
+    Parameters
+    ----------
+    n_inputs : int
+    layers : list of dict
+        Per layer: n_units, activation (a code), l2 and l2_per_batch.
+    dtype : {"float32", "float64"}
+    """
+
+    cdef const KernelTable* kernels
+    cdef Dense* layers
+    cdef Py_ssize_t n_layers
+    cdef Py_ssize_t* strides        # elements between the rows of a layer's outputs
+    cdef readonly object dtype
+    cdef readonly list arrays       # per layer a dict of arrays in panels, by name
+    cdef readonly Py_ssize_t iteration  # optimizer steps taken
+    cdef bint busy
+
+    cdef int loss, optimizer, output_activation
+    cdef bint wants_accuracy
+    cdef double accuracy_threshold
+    cdef Step settings              # the optimizer's, before the corrections of a step
+
+    cdef object workspace           # the arena that everything below points into
+    cdef Py_ssize_t workspace_rows
+    cdef int workspace_team
+    cdef Workspace space
+    cdef char** outputs             # per layer, (batch, stride)
+    cdef char** deltas
+    cdef const void*** output_rows  # per layer, pointers to the rows of outputs
+    cdef const void*** delta_rows
+    cdef double* squares            # per item of the update
+    cdef char* scratch
+    cdef Py_ssize_t scratch_bytes
+
+    def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
+        cdef Py_ssize_t i, below = n_inputs
+        self.n_layers = len(layers)
+        self.dtype = np.dtype(dtype)
+        self.kernels = kernel_table(None, dtype)
+        self.iteration = 0
+        self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
+        self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
+        self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
+        self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
+        self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
+        self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
+        if (self.layers == NULL or self.strides == NULL or self.outputs == NULL
+                or self.deltas == NULL or self.output_rows == NULL or self.delta_rows == NULL):
+            raise MemoryError
+        for i, spec in enumerate(layers):
+            self.layers[i].kernels = self.kernels
+            self.layers[i].n_inputs = below
+            self.layers[i].n_units = below = spec["n_units"]
+            self.layers[i].activation = spec["activation"]
+            self.layers[i].l2 = spec["l2"]
+            self.layers[i].l2_per_batch = spec["l2_per_batch"]
+            self.strides[i] = self._stride(below)
+        self.arrays = [{} for _ in layers]
+        self._add_arrays(["kernel", "bias"], transposed=True)
+        for i in range(self.n_layers):
+            self.layers[i].kernel.values = address(self.arrays[i]["kernel"])
+            self.layers[i].bias.values = address(self.arrays[i]["bias"])
+            if i > 0:
+                self.layers[i].transposed = address(self.arrays[i]["transposed"])
+
+    def __dealloc__(self):
+        free(self.layers)
+        free(self.strides)
+        free(self.outputs)
+        free(self.deltas)
+        free(self.output_rows)
+        free(self.delta_rows)
+
+    cdef Py_ssize_t _stride(self, Py_ssize_t n_units):
+        # Whole panels, in an odd number of cache lines: a column of rows visits all cache sets.
+        cdef Py_ssize_t item = self.kernels.item_size, panel = self.kernels.panel
+        cdef Py_ssize_t lines = whole(whole(n_units, panel) * panel * item, CACHE_LINE)
+        return (lines | 1) * CACHE_LINE // item
+
+    cdef _add_arrays(self, names, bint transposed=False):
+        """Give each layer arrays of the layout that its name begins with, from one new arena."""
+        cdef Py_ssize_t i, n_in, n_out, panel = self.kernels.panel
+        plan = []
+        for i in range(self.n_layers):
+            n_in, n_out = self.layers[i].n_inputs, self.layers[i].n_units
+            for name in names:
+                rows = n_in if name.startswith("kernel") else 1
+                plan.append((i, name, (whole(n_out, panel), rows, panel)))
+            if transposed and i > 0:
+                plan.append((i, "transposed", (whole(n_in, panel), n_out, panel)))
+        item = self.dtype.itemsize
+        cdef Arena arena = Arena(sum(Arena.room(p * r * c * item) for _, _, (p, r, c) in plan))
+        for i, name, shape in plan:
+            self.arrays[i][name] = arena.take(shape, self.dtype)
+
+    @property
+    def isa(self):
+        """Name of the instruction set that the network runs on."""
+        return self.kernels.isa.decode()
+
+    @property
+    def n_outputs(self):
+        """Units of the last layer."""
+        return self.layers[self.n_layers - 1].n_units
+
+    # Parameters, in users' shapes
+
+    def get(self, Py_ssize_t layer, name):
+        """Return a copy of a layer's kernel, bias, gradient or optimizer slot, in users' shape."""
+        matrix = unpack(self.arrays[layer][name], self.layers[layer].n_units)
+        return matrix[0] if name.startswith("bias") else matrix
+
+    def set(self, Py_ssize_t layer, name, value):
+        """Overwrite the array that `get` returns."""
+        matrix = value[None, :] if name.startswith("bias") else value
+        self.arrays[layer][name][...] = pack(matrix, self.kernels.panel)
+        if name == "kernel" and layer > 0:
+            self.arrays[layer]["transposed"][...] = pack(matrix.T, self.kernels.panel)
+
+    def set_all(self, names, values):
+        """Overwrite the arrays of these names in every layer, given layer by layer."""
+        self._enter()
+        try:
+            for i, value in enumerate(values):
+                self.set(i // len(names), names[i % len(names)], value)
+        finally:
+            self.busy = False
+
+    def slot_names(self):
+        """Return the names of the optimizer's arrays, for `get` and `set`."""
+        return [name for name in self.arrays[0] if "slot" in name]
+
+    def compile(self, int loss, int output_activation, int optimizer, int n_slots, settings,
+                accuracy_threshold):
+        """Set what training does, with new optimizer slots of zeros.
+
+        Parameters
+        ----------
+        loss, output_activation, optimizer : int
+            Codes. A loss that reads logits goes with the identity as output activation.
+        n_slots : int
+            Arrays that the optimizer keeps per parameter, 0 to 2.
+        settings : dict
+            learning_rate, momentum, beta_1, beta_2, epsilon.
+        accuracy_threshold : float or None
+            What a single output is compared with; None: accuracy is not computed.
+        """
+        cdef Py_ssize_t i
+        cdef int s
+        self._enter()
+        try:
+            self.loss = loss
+            self.output_activation = output_activation
+            self.optimizer = optimizer
+            self.settings = optimizer_step(
+                settings["learning_rate"], settings["momentum"], settings["beta_1"],
+                settings["beta_2"], settings["epsilon"], 0, 1)
+            self.wants_accuracy = accuracy_threshold is not None
+            self.accuracy_threshold = accuracy_threshold or 0.0
+            self.iteration = 0
+            for i in range(self.n_layers):
+                for s in range(2):
+                    self.layers[i].kernel.slots[s] = self.layers[i].bias.slots[s] = NULL
+            for arrays in self.arrays:
+                for name in [name for name in arrays if "slot" in name]:
+                    del arrays[name]
+            for s in range(n_slots):
+                self._add_arrays([f"kernel_slot{s}", f"bias_slot{s}"])
+                for i in range(self.n_layers):
+                    self.layers[i].kernel.slots[s] = address(self.arrays[i][f"kernel_slot{s}"])
+                    self.layers[i].bias.slots[s] = address(self.arrays[i][f"bias_slot{s}"])
+        finally:
+            self.busy = False
+
+    def restore_iteration(self, Py_ssize_t iteration):
+        """Set the number of optimizer steps taken."""
+        self.iteration = iteration
+
+    cdef int _enter(self) except -1:
+        if self.busy:
+            raise RuntimeError("the network is being trained by another call")
+        self.busy = True
+        return 0
+
+    # Training
+
+    def train(self, x, labels, values, weight, order, Py_ssize_t batch_size, tick=None):
+        """Train on each sample once; return the averages of loss and accuracy, and steps taken.
+
+        Parameters
+        ----------
+        x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
+        labels : ndarray of shape (samples,), int32, or None
+        values : ndarray of shape (samples, outputs) of the dtype, columns contiguous, or None
+        weight : ndarray of shape (samples,), float64, or None
+        order : ndarray of shape (samples,), int64, or None
+        batch_size : int
+        tick : callable(samples_done, loss, accuracy), optional
+            Called about every 50 ms.
+
+        Notes
+        -----
+        When a signal handler or `tick` raises, the network stands as the last finished step left
+        it.
+        """
+        return self._run(x, labels, values, weight, order, batch_size, self.optimizer, tick)
+
+    def gradients(self, x, labels, values, weight):
+        """Return the loss of all samples as one batch and leave its gradients in the arrays.
+
+        They are named kernel_gradient and bias_gradient.
+        """
+        self._need_gradients()
+        loss, _ = self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None)
+        return loss
+
+    def apply_gradients(self, gradients):
+        """Take one optimizer step with gradients given as [kernel, bias, kernel, bias, ...]."""
+        cdef Step step = self._step(self.iteration + 1)
+        cdef Py_ssize_t i
+        self._need_gradients()
+        self.set_all(["kernel_gradient", "bias_gradient"], gradients)
+        self._enter()
+        try:
+            for i in range(self.n_layers):
+                dense_apply_gradient(&self.layers[i], self.optimizer, &step)
+            self.iteration += 1
+        finally:
+            self.busy = False
+
+    cdef _need_gradients(self):
+        cdef Py_ssize_t i
+        if "kernel_gradient" not in self.arrays[0]:
+            self._add_arrays(["kernel_gradient", "bias_gradient"])
+            for i in range(self.n_layers):
+                self.layers[i].kernel.gradient = address(self.arrays[i]["kernel_gradient"])
+                self.layers[i].bias.gradient = address(self.arrays[i]["bias_gradient"])
+
+    cdef Step _step(self, Py_ssize_t count) noexcept nogil:
+        return optimizer_step(
+            self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
+            self.settings.beta_2, self.settings.epsilon, 0, count)
+
+    cdef double _flops_per_row(self) noexcept nogil:
+        cdef Py_ssize_t i
+        cdef double flops = 0
+        for i in range(self.n_layers):
+            flops += 2.0 * self.layers[i].n_inputs * self.layers[i].n_units
+        return flops
+
+    cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick):
+        cdef Run run
+        cdef Run* shared = &run
+        cdef int team
+        cdef Py_ssize_t before, steps = 0
+        cdef list keep = []
+        self._enter()
+        try:
+            self._describe(&run.samples, x, labels, values, weight, order, keep)
+            run.batch_size = min(batch_size, run.samples.n_rows)
+            run.first = run.row = 0
+            run.optimizer = optimizer
+            run.loss = run.hits = run.weight = 0
+            team = threads_for(3 * self._flops_per_row() * run.batch_size)
+            self._need_workspace(run.batch_size, team)
+            while run.first < run.samples.n_rows:
+                run.pause = False
+                run.deadline = cymlp_now() + PAUSE_EVERY
+                before = run.first
+                steps = self.iteration
+                if team == 1:
+                    with nogil:
+                        self._train(shared, steps, 0, 1)
+                else:
+                    with nogil, parallel(num_threads=team):
+                        self._train(shared, steps, threadid(), cymlp_team_size())
+                if optimizer != CYMLP_GRADIENT:
+                    self.iteration += whole(run.first - before, run.batch_size)
+                PyErr_CheckSignals()
+                if tick is not None and run.first > before:
+                    tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
+        finally:
+            self.busy = False
+        return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
+
+    cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
+        """Train until the samples or the time run out; every thread of a team calls it."""
+        cdef Py_ssize_t first, n_rows, row, stop, i, block, item
+        cdef Py_ssize_t tile = self.kernels.tile_rows
+        cdef Py_ssize_t last = self.n_layers - 1
+        cdef Py_ssize_t window = max(
+            CHUNK_ROWS, <Py_ssize_t> (FLOPS_PER_WINDOW / self._flops_per_row())) * team
+        cdef double total_weight
+        cdef const Dense* layer
+        cdef const void* const* x_rows
+        cdef char* scratch = self.scratch + thread * self.scratch_bytes
+        cdef uint64_t denormals = cymlp_flush_denormals()
+        while run.first < run.samples.n_rows and not run.pause:
+            first = run.first
+            n_rows = min(run.batch_size, run.samples.n_rows - first)
+            total_weight = weight_of(&run.samples, first, n_rows)
+            if thread == 0:
+                steps += 1
+                run.step = self._step(steps)
+
+            row = run.row
+            while True:
+                stop = min(n_rows, row + window)
+                self._rows(
+                    run, row + share(stop - row, tile, thread, team),
+                    row + share(stop - row, tile, thread + 1, team), total_weight)
+                if stop == n_rows:
+                    break
+                # A batch of many windows may pause between two of them and go on later.
+                cymlp_barrier()
+                if thread == 0:
+                    run.row = stop
+                    run.pause = cymlp_now() > run.deadline
+                cymlp_barrier()
+                if run.pause:
+                    break
+                row = stop
+            if run.pause:
+                break
+            cymlp_barrier()
+
+            item = 0
+            for i in range(self.n_layers):
+                layer = &self.layers[i]
+                x_rows = self.output_rows[i - 1] if i > 0 else self.space.x_rows
+                for block in range(n_blocks(layer) + 1):
+                    if item % team == thread:
+                        if block < n_blocks(layer):
+                            self.squares[item] = dense_update_block(
+                                layer, block, n_rows, x_rows, self.deltas[i], self.strides[i],
+                                run.optimizer, &run.step, scratch)
+                        else:
+                            dense_update_bias(
+                                layer, n_rows, self.deltas[i], self.strides[i], run.optimizer,
+                                &run.step, scratch)
+                    item += 1
+            if thread == 0:
+                self._count(run, n_rows)
+                run.first = first + n_rows
+                run.row = 0
+                run.pause = cymlp_now() > run.deadline
+            cymlp_barrier()
+            if thread == 0:
+                run.loss += total_weight * self._penalty(n_rows)
+                run.weight += total_weight
+        cymlp_restore_denormals(denormals)
+
+    cdef void _rows(
+        self, Run* run, Py_ssize_t start, Py_ssize_t stop, double total_weight
+    ) noexcept nogil:
+        """Take rows of the batch through forward pass, loss and delta propagation."""
+        cdef Py_ssize_t chunk, row, n_rows, i, stride
+        for chunk in range(whole(stop - start, CHUNK_ROWS)):
+            row = start + chunk * CHUNK_ROWS
+            n_rows = min(CHUNK_ROWS, stop - row)
+            gather(&run.samples, run.first, row, row + n_rows, &self.space)
+            for i in range(self.n_layers):
+                dense_forward(
+                    &self.layers[i], self._activation(i), n_rows,
+                    (self.output_rows[i - 1] if i > 0 else self.space.x_rows) + row,
+                    self._at(self.outputs[i], i, row), self.strides[i], True)
+            self._scale(&run.samples, run.first, row, n_rows, total_weight)
+            i = self.n_layers - 1
+            stride = self.strides[i]
+            self._losses(
+                &run.samples, &self.space, row, n_rows, self._at(self.outputs[i], i, row), stride,
+                self._at(self.deltas[i], i, row), stride)
+            self.kernels.activate_backward[self.output_activation](
+                n_rows, self.layers[i].n_units, self._at(self.outputs[i], i, row), stride,
+                self._at(self.deltas[i], i, row), stride)
+            for i in range(self.n_layers - 1, 0, -1):
+                dense_propagate(
+                    &self.layers[i], self.layers[i - 1].activation, n_rows,
+                    self.delta_rows[i] + row, self._at(self.outputs[i - 1], i - 1, row),
+                    self._at(self.deltas[i - 1], i - 1, row), self.strides[i - 1])
+
+    cdef inline int _activation(self, Py_ssize_t layer) noexcept nogil:
+        return self.output_activation if layer == self.n_layers - 1 \
+            else self.layers[layer].activation
+
+    cdef inline char* _at(self, char* rows, Py_ssize_t layer, Py_ssize_t row) noexcept nogil:
+        return rows + row * self.strides[layer] * <Py_ssize_t> self.kernels.item_size
+
+    cdef void _scale(
+        self, const Samples* samples, Py_ssize_t first, Py_ssize_t row, Py_ssize_t n_rows,
+        double total_weight
+    ) noexcept nogil:
+        """Each row's share of the batch's average; 0 in a batch without any weight."""
+        cdef Py_ssize_t b
+        cdef double weight
+        for b in range(row, row + n_rows):
+            weight = samples.weight[sample(samples, first + b)] if samples.weight != NULL else 1
+            self.space.scale[b] = weight / total_weight if total_weight > 0 else 0
+
+    cdef void _losses(
+        self, const Samples* samples, const Workspace* space, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) noexcept nogil:
+        """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
+        cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
+        cdef Targets targets = targets_from(samples, space, row)
+        self.kernels.loss[self.loss](
+            n_rows, n_units, out, out_stride, targets, space.scale + row, space.loss + row, delta,
+            delta_stride)
+        if self.wants_accuracy:
+            self.kernels.accuracy(
+                n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
+                space.hit + row)
+
+    cdef void _count(self, Run* run, Py_ssize_t n_rows) noexcept nogil:
+        """Add the batch's loss and hits to the epoch's, in the order of its rows."""
+        cdef Py_ssize_t b
+        cdef double weight
+        for b in range(n_rows):
+            weight = 1
+            if run.samples.weight != NULL:
+                weight = run.samples.weight[sample(&run.samples, run.first + b)]
+            run.loss += weight * self.space.loss[b]
+            if self.wants_accuracy:
+                run.hits += weight * self.space.hit[b]
+
+    cdef double _penalty(self, Py_ssize_t n_rows) noexcept nogil:
+        """The L2 penalty of the weights before the update, from the sums that its blocks left."""
+        cdef Py_ssize_t i, block, item = 0
+        cdef double penalty = 0, squares
+        for i in range(self.n_layers):
+            squares = 0
+            for block in range(n_blocks(&self.layers[i])):
+                squares += self.squares[item + block]
+            item += n_blocks(&self.layers[i]) + 1
+            penalty += self._layer_penalty(i, squares, n_rows)
+        return penalty
+
+    cdef double _layer_penalty(
+        self, Py_ssize_t i, double squares, Py_ssize_t n_rows
+    ) noexcept nogil:
+        cdef double penalty = 0.5 * self.layers[i].l2 * squares
+        return penalty / n_rows if self.layers[i].l2_per_batch else penalty
+
+    cdef _need_workspace(self, Py_ssize_t n_rows, int team):
+        """Lay out the memory of a batch in one arena; nothing is allocated after that."""
+        if n_rows <= self.workspace_rows and team <= self.workspace_team:
+            return
+        cdef Py_ssize_t i, b, item = self.dtype.itemsize
+        cdef Py_ssize_t[:, ::1] pointers
+        n_rows = max(n_rows, self.workspace_rows)
+        team = max(team, self.workspace_team)
+        n_items = sum([n_blocks(&self.layers[i]) + 1 for i in range(self.n_layers)])
+        scratch_bytes = Arena.room(scratch_size(self.kernels, n_rows))
+        sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
+        total = (
+            sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
+            + 6 * Arena.room(8 * n_rows) + Arena.room(8 * n_items)
+            + Arena.room(scratch_bytes * team))
+        cdef Arena arena = Arena(total)
+        self.workspace_rows = 0  # until all is laid out
+        self.workspace = arena
+        for i in range(self.n_layers):
+            shape = (n_rows, self.strides[i])
+            self.outputs[i] = address(arena.take(shape, self.dtype))
+            self.deltas[i] = address(arena.take(shape, self.dtype))
+            self.output_rows[i] = <const void**> address(arena.take(n_rows, np.intp))
+            self.delta_rows[i] = <const void**> address(arena.take(n_rows, np.intp))
+            for b in range(n_rows):
+                self.output_rows[i][b] = self._at(self.outputs[i], i, b)
+                self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
+        self._lay_out(&self.space, arena, n_rows)
+        self.squares = <double*> address(arena.take(n_items, np.float64))
+        self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
+        self.scratch_bytes = scratch_bytes
+        self.workspace_rows = n_rows
+        self.workspace_team = team
+
+    cdef _lay_out(self, Workspace* space, Arena arena, Py_ssize_t n_rows):
+        space.x_rows = <const void**> address(arena.take(n_rows, np.intp))
+        space.value_rows = <const void**> address(arena.take(n_rows, np.intp))
+        space.labels = <int32_t*> address(arena.take(n_rows, np.int32))
+        space.scale = <double*> address(arena.take(n_rows, np.float64))
+        space.loss = <double*> address(arena.take(n_rows, np.float64))
+        space.hit = <double*> address(arena.take(n_rows, np.float64))
+
+    cdef _describe(self, Samples* samples, x, labels, values, weight, order, list keep):
+        """Fill `samples` with the addresses of arrays, all of which are checked here."""
+        cdef const int32_t[::1] label_view
+        cdef const int64_t[::1] order_view
+        cdef const double[::1] weight_view
+        cdef Py_ssize_t n_rows = x.shape[0]
+        keep.append((x, labels, values, weight, order))
+        samples.n_rows = n_rows
+        samples.x_stride = self._rows_of(x, self.layers[0].n_inputs, n_rows, &samples.x)
+        samples.values = NULL
+        samples.values_stride = 0
+        samples.labels = NULL
+        samples.weight = NULL
+        samples.order = NULL
+        if values is not None:
+            samples.values_stride = self._rows_of(values, self.n_outputs, n_rows, &samples.values)
+        if labels is not None:
+            label_view = labels
+            if len(labels) != n_rows or labels.min() < 0 or labels.max() >= self.n_outputs:
+                raise ValueError("labels do not fit the samples or the outputs")
+            samples.labels = &label_view[0]
+        if weight is not None:
+            weight_view = weight
+            if len(weight) != n_rows:
+                raise ValueError("weight does not fit the samples")
+            samples.weight = &weight_view[0]
+        if order is not None:
+            order_view = order
+            if len(order) != n_rows or order.min() < 0 or order.max() >= n_rows:
+                raise ValueError("order does not fit the samples")
+            samples.order = &order_view[0]
+
+    cdef Py_ssize_t _rows_of(
+        self, array, Py_ssize_t n_columns, Py_ssize_t n_rows, const char** base
+    ) except? -1:
+        """Check a matrix of the dtype, set its address and return its row stride in bytes."""
+        cdef const float[:, :] narrow
+        cdef const double[:, :] wide
+        cdef Py_ssize_t column_stride, row_stride
+        if array.dtype != self.dtype or array.shape != (n_rows, n_columns) or n_rows == 0:
+            raise ValueError(
+                f"expected ({n_rows}, {n_columns}) {self.dtype.name}, got {array.shape} "
+                f"{array.dtype.name}")
+        if self.kernels.item_size == sizeof(float):
+            narrow = array
+            base[0] = <const char*> &narrow[0, 0]
+            row_stride, column_stride = narrow.strides[0], narrow.strides[1]
+        else:
+            wide = array
+            base[0] = <const char*> &wide[0, 0]
+            row_stride, column_stride = wide.strides[0], wide.strides[1]
+        if n_columns > 1 and column_stride != <Py_ssize_t> self.kernels.item_size:
+            raise ValueError("the columns of a matrix must be contiguous")
+        return row_stride
+
+    # Inference
+
+    def forward(self, x, outputs):
+        """Fill arrays with the outputs of layers.
+
+        Parameters
+        ----------
+        x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
+        outputs : list
+            Per layer an ndarray of shape (samples, units), C-contiguous, to be filled, or None.
+        """
+        self._infer(x, None, None, outputs, None, None)
+
+    def evaluate(self, x, labels, values, weight):
+        """Return the averages of loss, with the penalty, and accuracy over the samples."""
+        cdef Py_ssize_t i, b, n_rows = len(x)
+        cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
+        cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
+        cdef double loss_sum = 0, hits = 0, total = 0, penalty = 0
+        self._infer(x, labels, values, [None] * self.n_layers, loss, hit)
+        for b in range(n_rows):
+            total += weights[b]
+            loss_sum += weights[b] * loss[b]
+            hits += weights[b] * hit[b]
+        for i in range(self.n_layers):
+            if self.layers[i].l2 != 0:
+                penalty += self._layer_penalty(i, self.kernels.sum_of_squares(
+                    self.arrays[i]["kernel"].size, self.layers[i].kernel.values), n_rows)
+        return loss_sum / (total or 1) + penalty, hits / (total or 1)
+
+    cdef _infer(self, x, labels, values, outputs, double[::1] loss, double[::1] hit):
+        """Take all rows through the layers; with targets, also through the loss."""
+        cdef Samples samples
+        cdef list keep = [outputs]
+        self._describe(&samples, x, labels, values, None, None, keep)
+        cdef Py_ssize_t n_rows = samples.n_rows, widest = 0, i, start, stop, window
+        for i in range(self.n_layers):
+            widest = max(widest, self.strides[i])
+        addresses = np.zeros(self.n_layers, np.intp)
+        for i, array in enumerate(outputs):
+            if array is not None:
+                shape = (n_rows, self.layers[i].n_units)
+                if (array.shape != shape or array.dtype != self.dtype
+                        or not array.flags.c_contiguous or not array.flags.writeable):
+                    raise ValueError(f"outputs[{i}] must be a C-contiguous array of shape {shape}")
+                addresses[i] = array.ctypes.data
+        cdef char** out = <char**> address(addresses)
+        cdef double flops = self._flops_per_row()
+        cdef int team = threads_for(flops * n_rows)
+        cdef Py_ssize_t chunk = min(n_rows, CHUNK_ROWS)
+        cdef Py_ssize_t buffer_bytes = Arena.room(chunk * widest * self.dtype.itemsize)
+        cdef Arena arena = Arena(2 * team * buffer_bytes + 6 * Arena.room(8 * team * chunk))
+        cdef Workspace space
+        cdef Workspace* shared = &space
+        self._lay_out(shared, arena, team * chunk)
+        cdef char* buffers = address(arena.take(2 * team * buffer_bytes, np.uint8))
+        cdef double* losses = &loss[0] if loss is not None else NULL
+        cdef double* hits = &hit[0] if hit is not None else NULL
+        window = max(CHUNK_ROWS, <Py_ssize_t> (10 * FLOPS_PER_WINDOW / flops)) * team
+        for start in range(0, n_rows, window):
+            stop = min(n_rows, start + window)
+            if team == 1:
+                with nogil:
+                    self._infer_rows(
+                        &samples, start, stop, shared, buffers, buffer_bytes, chunk, out, losses,
+                        hits, 0, 1)
+            else:
+                with nogil, parallel(num_threads=team):
+                    self._infer_rows(
+                        &samples, start, stop, shared, buffers, buffer_bytes, chunk, out, losses,
+                        hits, threadid(), cymlp_team_size())
+            PyErr_CheckSignals()
+
+    cdef void _infer_rows(
+        self, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, const Workspace* shared,
+        char* buffers, Py_ssize_t buffer_bytes, Py_ssize_t chunk, char** out, double* losses,
+        double* hits, int thread, int team
+    ) noexcept nogil:
+        """The part of one thread of rows start..stop, chunk by chunk through all layers."""
+        cdef Workspace space = shared[0]
+        cdef Py_ssize_t item = self.kernels.item_size, tile = self.kernels.tile_rows
+        cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
+        cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
+        cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
+        cdef int activation
+        cdef bint evaluates = losses != NULL
+        cdef char* y
+        cdef char* spare
+        cdef uint64_t denormals = cymlp_flush_denormals()
+        space.x_rows += thread * chunk
+        space.value_rows += thread * chunk
+        space.labels += thread * chunk
+        space.scale += thread * chunk
+        space.hit += thread * chunk
+        space.loss += thread * chunk
+        for c in range(whole(end - first, chunk)):
+            row = first + c * chunk
+            n_rows = min(chunk, end - row)
+            gather(samples, row, 0, n_rows, &space)
+            y = buffers + 2 * thread * buffer_bytes
+            spare = y + buffer_bytes
+            for i in range(self.n_layers):
+                activation = self._activation(i) if evaluates else self.layers[i].activation
+                if out[i] != NULL:
+                    stride = self.layers[i].n_units
+                    y = out[i] + row * stride * item
+                    dense_forward(
+                        &self.layers[i], activation, n_rows, space.x_rows, y, stride, False)
+                else:
+                    stride = self.strides[i]
+                    dense_forward(
+                        &self.layers[i], activation, n_rows, space.x_rows, spare, stride, True)
+                    y, spare = spare, y
+                for b in range(n_rows):
+                    space.x_rows[b] = y + b * stride * item
+            if evaluates:
+                self._losses(samples, &space, 0, n_rows, y, stride, spare, stride)
+                for b in range(n_rows):
+                    losses[row + b] = space.loss[b]
+                    if self.wants_accuracy:
+                        hits[row + b] = space.hit[b]
+        cymlp_restore_denormals(denormals)

@@ -1,0 +1,573 @@
+"""A NumPy twin of every operation of the compiled core: slow, obvious, what the tests trust.
+
+The functions take plain arrays and names, never specs or networks, and need NumPy alone. They
+compute in the dtype of what they are given, so that a test can hold a float32 kernel against the
+same formula in float64.
+
+Conventions
+-----------
+Samples are rows. A dense layer has a kernel `W` of shape (inputs, units) and a bias `b` of shape
+(units,); a network is the list `[W1, b1, W2, b2, ...]` and a list with one activation name per
+layer. `delta` is the derivative of the total loss with respect to the array that it accompanies.
+
+Sources
+-------
+.. [1] I. Goodfellow, Y. Bengio and A. Courville, *Deep Learning*, MIT Press 2016: sections 6.2
+       (output units and their losses), 6.5 (back-propagation), 7.1.1 (L2 penalty), 8.3.2 and 8.3.3
+       (momentum, Nesterov).
+.. [2] C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer 2006: section 5.3 (error
+       back-propagation, equations 5.48 to 5.56) and equation 4.106 (derivative of the softmax).
+.. [3] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015,
+       arXiv:1412.6980, Algorithm 1.
+.. [4] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+       momentum in deep learning", ICML 2013, in the form that looks ahead by one velocity:
+       W -= lr * (g + momentum * v).
+"""
+
+import numpy as np
+
+#: Output activation and loss that are computed together, from the logits.
+FUSED = {
+    ("softmax", "cross_entropy"): "softmax_cross_entropy",
+    ("sigmoid", "binary_cross_entropy"): "sigmoid_binary_cross_entropy",
+}
+
+#: Optimizer name -> number of slot arrays (velocity; first and second moment) per parameter array.
+N_SLOTS = {"gradient": 1, "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+
+_LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy")
+
+
+# -------------------------------------------------------------------------------------- activations
+
+
+def identity(z):
+    """Return y = z."""
+    return z.copy()
+
+
+def relu(z):
+    """Return y = max(z, 0), [1]_ section 6.3.1."""
+    return np.where(z > 0, z, z.dtype.type(0))
+
+
+def sigmoid(z):
+    """Return y = 1 / (1 + exp(-z)); exp sees negative numbers only, so nothing overflows."""
+    decay = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1 / (1 + decay), decay / (1 + decay))
+
+
+def tanh(z):
+    """Return y = tanh(z)."""
+    return np.tanh(z)
+
+
+def softmax(z):
+    """Return y_j = exp(z_j - m) / sum_k exp(z_k - m) by row, m = max_k z_k; [1]_ section 4.1."""
+    with np.errstate(over="ignore"):  # -max - max is -inf, whose exp is 0, as it should be
+        powers = np.exp(z - z.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def relu_backward(y, delta):
+    """Return dL/dz = dL/dy where y > 0, else 0: at z = 0 the derivative is taken as 0."""
+    return np.where(y > 0, delta, delta.dtype.type(0))
+
+
+def sigmoid_backward(y, delta):
+    """Return dL/dz = dL/dy * y * (1 - y)."""
+    return delta * y * (1 - y)
+
+
+def tanh_backward(y, delta):
+    """Return dL/dz = dL/dy * (1 - y**2)."""
+    return delta * (1 - y) * (1 + y)
+
+
+def softmax_backward(y, delta):
+    """Return dL/dz = J' dL/dy by row, J = diag(y) - y y' the full Jacobian; [2]_ 4.106."""
+    out = np.empty_like(delta)
+    for row, (y_row, delta_row) in enumerate(zip(y, delta, strict=True)):
+        jacobian = np.diag(y_row) - np.outer(y_row, y_row)
+        out[row] = jacobian.T @ delta_row
+    return out
+
+
+_ACTIVATE = {
+    "identity": identity,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softmax": softmax,
+}
+_ACTIVATE_BACKWARD = {
+    "identity": lambda y, delta: delta.copy(),
+    "relu": relu_backward,
+    "sigmoid": sigmoid_backward,
+    "tanh": tanh_backward,
+    "softmax": softmax_backward,
+}
+
+
+def activate(name, z):
+    """Apply an activation to pre-activations.
+
+    Parameters
+    ----------
+    name : {"identity", "relu", "sigmoid", "tanh", "softmax"}
+    z : ndarray of shape (samples, units), float
+
+    Returns
+    -------
+    ndarray of shape (samples, units), dtype of `z`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> activate("relu", np.array([[-1.0, 2.0]]))
+    array([[0., 2.]])
+    """
+    return _ACTIVATE[name](z)
+
+
+def activate_backward(name, y, delta):
+    """Turn dL/dy into dL/dz, given the activation's output.
+
+    Parameters
+    ----------
+    name : {"identity", "relu", "sigmoid", "tanh", "softmax"}
+    y, delta : ndarray of shape (samples, units), float
+        What `activate` returned, and the derivative of the loss with respect to it.
+
+    Returns
+    -------
+    ndarray of shape (samples, units), dtype of `delta`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> activate_backward("sigmoid", np.array([[0.5]]), np.array([[2.0]]))
+    array([[0.5]])
+    """
+    return _ACTIVATE_BACKWARD[name](y, delta)
+
+
+# ------------------------------------------------------------------------------------------- losses
+
+
+def one_hot(labels, n_classes, dtype="float64"):
+    """Return rows with a one in the column that the label names, shape (samples, n_classes).
+
+    Examples
+    --------
+    >>> one_hot([1, 0], 3)
+    array([[0., 1., 0.],
+           [1., 0., 0.]])
+    """
+    return np.eye(n_classes, dtype=dtype)[np.asarray(labels)]
+
+
+def dense_target(name, target, out):
+    """Bring a target to the shape and dtype of the output that it is compared with.
+
+    Parameters
+    ----------
+    name : str
+        Loss. For the two cross-entropies over classes a 1-d target holds labels, and becomes
+        one-hot.
+    target : array_like of shape (samples, units) or (samples,)
+    out : ndarray of shape (samples, units)
+
+    Returns
+    -------
+    ndarray of shape (samples, units), dtype of `out`
+    """
+    target = np.asarray(target)
+    if target.ndim == 1 and name in _LABEL_LOSSES:
+        return one_hot(target, out.shape[1], out.dtype)
+    return target.reshape(out.shape).astype(out.dtype)
+
+
+def loss_values(name, out, target, eps=None):
+    """Return the loss of every sample, shape (samples,).
+
+    Parameters
+    ----------
+    name : str
+        - ``"squared_error"``: 1/2 sum_j (y_j - t_j)**2
+        - ``"cross_entropy"``: -sum_j t_j log(max(y_j, eps)), [1]_ section 6.2.2.3
+        - ``"binary_cross_entropy"``:
+          -sum_j [t_j log(max(y_j, eps)) + (1 - t_j) log(max(1 - y_j, eps))]
+        - ``"softmax_cross_entropy"``, from logits: -sum_j t_j (z_j - log sum_k exp z_k)
+        - ``"sigmoid_binary_cross_entropy"``, from logits:
+          sum_j [max(z_j, 0) - t_j z_j + log(1 + exp(-abs(z_j)))],
+          which for targets of 0 and 1 is softplus((1 - 2t) z), [1]_ equation 6.26
+    out : ndarray of shape (samples, units), float
+        Activations y, or logits z for the last two.
+    target : array_like of shape (samples, units), or (samples,)
+        Labels where 1-d and the loss is a cross-entropy over classes.
+    eps : float, default=None
+        Lower bound of the logarithms' arguments; None means ``numpy.finfo(out.dtype).eps``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss_values("squared_error", np.array([[1.0, 3.0]]), [[0.0, 1.0]])
+    array([2.5])
+    """
+    eps = np.finfo(out.dtype).eps if eps is None else eps
+    t = dense_target(name, target, out)
+    if name == "squared_error":
+        return ((out - t) ** 2).sum(axis=1) / 2
+    if name == "cross_entropy":
+        return -(t * np.log(np.maximum(out, eps))).sum(axis=1)
+    if name == "binary_cross_entropy":
+        return -(t * np.log(np.maximum(out, eps)) + (1 - t) * np.log(np.maximum(1 - out, eps))).sum(
+            axis=1
+        )
+    if name == "softmax_cross_entropy":
+        shifted = out - out.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return (t * (log_sum - shifted)).sum(axis=1)
+    if name == "sigmoid_binary_cross_entropy":
+        return (np.maximum(out, 0) - t * out + np.log1p(np.exp(-np.abs(out)))).sum(axis=1)
+    raise KeyError(name)
+
+
+def loss_deltas(name, out, target, eps=None):
+    """Return the derivative of every sample's loss with respect to `out`, shape (samples, units).
+
+    Parameters as in `loss_values`. The derivatives, in the same order:
+
+    - y_j - t_j
+    - -t_j / max(y_j, eps)
+    - -t_j / max(y_j, eps) + (1 - t_j) / max(1 - y_j, eps)
+    - softmax(z)_j * sum_k t_k - t_j, [2]_ equation 4.109
+    - sigmoid(z_j) - t_j
+
+    The bounds are not differentiated: a clipped output still gets the (large, finite) slope that
+    pulls it back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss_deltas("sigmoid_binary_cross_entropy", np.array([[0.0]]), [[1.0]])
+    array([[-0.5]])
+    """
+    eps = np.finfo(out.dtype).eps if eps is None else eps
+    t = dense_target(name, target, out)
+    if name == "squared_error":
+        return out - t
+    if name == "cross_entropy":
+        return -t / np.maximum(out, eps)
+    if name == "binary_cross_entropy":
+        return -t / np.maximum(out, eps) + (1 - t) / np.maximum(1 - out, eps)
+    if name == "softmax_cross_entropy":
+        return softmax(out) * t.sum(axis=1, keepdims=True) - t
+    if name == "sigmoid_binary_cross_entropy":
+        return sigmoid(out) - t
+    raise KeyError(name)
+
+
+# -------------------------------------------------------------------------------------- dense layer
+
+
+def dense_forward(x, kernel, bias, activation):
+    """Return activation(x @ W + b), shape (samples, units); [2]_ equations 5.48 and 5.49.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dense_forward(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]), "identity")
+    array([[11.5]])
+    """
+    return activate(activation, x @ kernel + bias)
+
+
+def dense_propagate(delta, kernel, y_below, activation_below):
+    """Return dL/dz of the layer below: (delta @ W.T) through its activation, [2]_ equation 5.56.
+
+    Parameters
+    ----------
+    delta : ndarray of shape (samples, units)
+        dL/dz of this layer.
+    kernel : ndarray of shape (inputs, units)
+    y_below : ndarray of shape (samples, inputs)
+        Output of the layer below.
+    activation_below : str
+        Its activation.
+    """
+    return activate_backward(activation_below, y_below, delta @ kernel.T)
+
+
+def dense_gradient(x, delta):
+    """Return dL/dW = x.T @ delta and dL/db, the sum of delta's rows; [2]_ equation 5.53.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dense_gradient(np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]]))
+    (array([[11.]]), array([7.]))
+    """
+    return x.T @ delta, delta.sum(axis=0)
+
+
+# ------------------------------------------------------------------------------------------ network
+
+
+def layer_outputs(x, weights, activations):
+    """Return the activations of every layer, arrays of shape (samples, units of the layer).
+
+    Parameters
+    ----------
+    x : ndarray of shape (samples, inputs)
+    weights : list of ndarray
+        [W1, b1, W2, b2, ...].
+    activations : sequence of str
+        One name per layer.
+    """
+    outputs = []
+    for kernel, bias, activation in zip(weights[::2], weights[1::2], activations, strict=True):
+        x = dense_forward(x, kernel, bias, activation)
+        outputs.append(x)
+    return outputs
+
+
+def l2_factors(l2, n_layers, n_samples):
+    """Return by layer the factor of 1/2 sum(W**2): strength, or per batch strength / n_samples.
+
+    Parameters
+    ----------
+    l2 : None or sequence of (None or (float, bool))
+        Per layer its (strength, per_batch); None where there is no penalty.
+    n_layers, n_samples : int
+    """
+    if l2 is None:
+        return [0.0] * n_layers
+    factors = []
+    for entry in l2:
+        strength, per_batch = entry or (0.0, False)
+        factors.append(strength / n_samples if per_batch else strength)
+    return factors
+
+
+def loss_and_gradients(
+    x, target, weights, activations, loss, *, sample_weight=None, l2=None, eps=None
+):
+    """Return the loss of a batch and its derivative with respect to every parameter.
+
+    L = sum_i w_i L_i / sum_i w_i + sum over layers of factor/2 * sum(W**2), where the L_i are
+    `loss_values` and the factors `l2_factors`; biases are not penalized. The derivatives follow by
+    back-propagation, [2]_ section 5.3.1.
+
+    Parameters
+    ----------
+    x : ndarray of shape (samples, inputs)
+    target : array_like of shape (samples, units) or (samples,)
+    weights : list of ndarray
+        [W1, b1, W2, b2, ...].
+    activations : sequence of str
+        One name per layer.
+    loss : {"squared_error", "cross_entropy", "binary_cross_entropy"}
+        Computed from the logits where `FUSED` lists the pair of output activation and loss.
+    sample_weight : array_like of shape (samples,), default=None
+        None means ones.
+    l2 : sequence, default=None
+        See `l2_factors`.
+    eps : float, default=None
+        See `loss_values`.
+
+    Returns
+    -------
+    loss : float
+    gradients : list of ndarray
+        [dL/dW1, dL/db1, ...].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.ones((1, 1))
+    >>> weights = [2 * one, np.zeros(1)]
+    >>> loss_and_gradients(one, one, weights, ["identity"], "squared_error")
+    (0.5, [array([[1.]]), array([1.])])
+    """
+    kernels, n_samples, n_layers = weights[::2], len(x), len(activations)
+    scale = (
+        np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight, dtype="float64")
+    )
+    scale = (scale / scale.sum()).astype(x.dtype)
+
+    fused = FUSED.get((activations[-1], loss))
+    forward_activations = list(activations)
+    if fused:
+        forward_activations[-1] = "identity"
+    outputs = layer_outputs(x, weights, forward_activations)
+
+    value = float(scale @ loss_values(fused or loss, outputs[-1], target, eps))
+    delta = scale[:, None] * loss_deltas(fused or loss, outputs[-1], target, eps)
+    delta = activate_backward(forward_activations[-1], outputs[-1], delta)
+
+    factors = l2_factors(l2, n_layers, n_samples)
+    gradients = [None] * len(weights)
+    for layer in reversed(range(n_layers)):
+        below = outputs[layer - 1] if layer else x
+        d_kernel, d_bias = dense_gradient(below, delta)
+        value += factors[layer] / 2 * float((kernels[layer] ** 2).sum())
+        gradients[2 * layer] = d_kernel + x.dtype.type(factors[layer]) * kernels[layer]
+        gradients[2 * layer + 1] = d_bias
+        if layer:
+            delta = dense_propagate(delta, kernels[layer], below, activations[layer - 1])
+    return value, gradients
+
+
+# --------------------------------------------------------------------------------------- optimizers
+
+
+def update(
+    name,
+    g,
+    w,
+    slots=(),
+    *,
+    learning_rate=0.0,
+    momentum=0.0,
+    beta_1=0.0,
+    beta_2=0.0,
+    epsilon=0.0,
+    l2=0.0,
+    step=1,
+):
+    """Return a parameter array and its slots after one optimizer step.
+
+    The gradient is g + l2 * W first, [1]_ section 7.1.1. Then, with lr the learning rate:
+
+    - ``"gradient"``: W stays; the slot becomes the gradient
+    - ``"sgd"``: W -= lr * g
+    - ``"momentum"``: v = momentum * v + g; W -= lr * v, [1]_ section 8.3.2
+    - ``"nesterov"``: v likewise; W -= lr * (g + momentum * v), [4]_
+    - ``"adam"``: m = beta_1 * m + (1 - beta_1) * g; v = beta_2 * v + (1 - beta_2) * g**2;
+      W -= lr * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon), [3]_
+
+    Parameters
+    ----------
+    name : {"gradient", "sgd", "momentum", "nesterov", "adam"}
+    g, w : ndarray
+        Gradient and parameter, of the same shape.
+    slots : sequence of ndarray
+        ``N_SLOTS[name]`` arrays of that shape, zeros before the first step.
+    learning_rate, momentum, beta_1, beta_2, epsilon, l2 : float, default=0.0
+    step : int, default=1
+        Number of this step, counted from one.
+
+    Returns
+    -------
+    w : ndarray
+    slots : list of ndarray
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> update("sgd", np.array([1.0]), np.array([2.0]), learning_rate=0.5)
+    (array([1.5]), [])
+    """
+    g = g + l2 * w
+    if name == "gradient":
+        return w.copy(), [g]
+    if name == "sgd":
+        return w - learning_rate * g, []
+    if name in ("momentum", "nesterov"):
+        velocity = momentum * slots[0] + g
+        direction = velocity if name == "momentum" else g + momentum * velocity
+        return w - learning_rate * direction, [velocity]
+    if name == "adam":
+        m = beta_1 * slots[0] + (1 - beta_1) * g
+        v = beta_2 * slots[1] + (1 - beta_2) * g**2
+        m_hat = m / (1 - beta_1**step)
+        v_hat = v / (1 - beta_2**step)
+        return w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), [m, v]
+    raise KeyError(name)
+
+
+def train(weights, activations, loss, batches, optimizer, *, l2=None, eps=None, **hyperparameters):
+    """Train on given batches from given weights, one optimizer step per batch.
+
+    Parameters
+    ----------
+    weights : list of ndarray
+        [W1, b1, W2, b2, ...] at the start; not modified.
+    activations : sequence of str
+        One name per layer.
+    loss : str
+        See `loss_and_gradients`.
+    batches : iterable of (x, target) or (x, target, sample_weight)
+    optimizer : {"sgd", "momentum", "nesterov", "adam"}
+        See `update`.
+    l2 : sequence, default=None
+        See `l2_factors`.
+    eps : float, default=None
+        See `loss_values`.
+    **hyperparameters : float
+        ``learning_rate``, ``momentum``, ``beta_1``, ``beta_2``, ``epsilon``, as `update` takes
+        them.
+
+    Returns
+    -------
+    weights : list of ndarray
+    losses : list of float
+        Loss of every batch, before its step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.ones((1, 1))
+    >>> batches = [(one, one), (one, one)]
+    >>> start = [2 * one, np.zeros(1)]
+    >>> weights, losses = train(
+    ...     start, ["identity"], "squared_error", batches, "sgd", learning_rate=0.5
+    ... )
+    >>> losses
+    [0.5, 0.0]
+    """
+    weights = [np.array(w) for w in weights]
+    slots = [[np.zeros_like(w) for _ in range(N_SLOTS[optimizer])] for w in weights]
+    losses = []
+    for step, (x, target, *sample_weight) in enumerate(batches, start=1):
+        value, gradients = loss_and_gradients(
+            x,
+            target,
+            weights,
+            activations,
+            loss,
+            sample_weight=sample_weight[0] if sample_weight else None,
+            l2=l2,
+            eps=eps,
+        )
+        losses.append(value)
+        for i, gradient in enumerate(gradients):
+            weights[i], slots[i] = update(
+                optimizer, gradient, weights[i], slots[i], step=step, **hyperparameters
+            )
+    return weights, losses
+
+
+def batches_of(x, target, batch_size, sample_weight=None):
+    """Yield consecutive batches in the given order; the last one may be smaller.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(x) for x, target in batches_of(np.zeros((5, 1)), np.zeros(5), 2)]
+    [2, 2, 1]
+    """
+    for start in range(0, len(x), batch_size):
+        rows = slice(start, start + batch_size)
+        yield (
+            (x[rows], target[rows])
+            if sample_weight is None
+            else (x[rows], target[rows], sample_weight[rows])
+        )
+
+
+def epoch_loss(losses, batch_weights):
+    """Return an epoch's loss: the batches' losses averaged by their samples (or their weights)."""
+    return float(np.average(losses, weights=batch_weights))

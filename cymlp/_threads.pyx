@@ -1,0 +1,82 @@
+"""How many threads a piece of work gets, and what the build was made of."""
+
+import os
+
+from cymlp._validate import integer
+
+# Waking a team costs some microseconds: a thread must have this many operations to be worth it.
+cdef double FLOPS_PER_THREAD = 7.5e5
+cdef int MOST_THREADS = 1024
+
+cdef int chosen = 0  # by set_num_threads; 0: none
+cdef bint forked = False
+
+
+def _after_fork_in_child():
+    # A team of OpenMP threads does not survive a fork, and libgomp waits for it forever.
+    global forked
+    forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def set_num_threads(n):
+    """Set how many threads training and prediction may use, in the whole process.
+
+    Results do not depend on it, bit for bit. Work too small to be worth sharing stays on one
+    thread.
+
+    Parameters
+    ----------
+    n : int or None
+        From 1 to 1024. None returns to the default, OpenMP's limit for the calling thread, which
+        ``OMP_NUM_THREADS`` and threadpoolctl set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer or not in that range.
+
+    Examples
+    --------
+    >>> import cymlp
+    >>> cymlp.set_num_threads(1)
+    >>> cymlp.get_num_threads()
+    1
+    >>> cymlp.set_num_threads(None)
+    """
+    global chosen
+    chosen = 0 if n is None else integer("n", n, low=1, high=MOST_THREADS)
+
+
+def get_num_threads():
+    """Return how many threads training and prediction may use.
+
+    Returns
+    -------
+    int
+        1 in a build without OpenMP, and in the child of a fork, where OpenMP cannot run.
+
+    Examples
+    --------
+    >>> import cymlp
+    >>> cymlp.get_num_threads() >= 1
+    True
+    """
+    if forked or not CYMLP_HAS_OPENMP:
+        return 1
+    return chosen or max(1, min(cymlp_max_threads(), MOST_THREADS))
+
+
+cdef int threads_for(double flops, int wanted=0) except -1:
+    cdef int limit = get_num_threads() if wanted == 0 else wanted
+    if forked or not CYMLP_HAS_OPENMP:
+        return 1
+    return max(1, min(limit, <int> min(flops / FLOPS_PER_THREAD, <double> MOST_THREADS)))
+
+
+def build_info():
+    """Return what this build was made with, as a dict."""
+    return {"compiler": CYMLP_COMPILER.decode(), "openmp": bool(CYMLP_HAS_OPENMP)}

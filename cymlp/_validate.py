@@ -1,0 +1,249 @@
+"""The only place that coerces what users pass in: every check names the argument."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+Spec = TypeVar("Spec")
+
+DTYPES = ("float32", "float64")
+
+
+def _reject(name: str, value: Any, expected: str, error: type[Exception] = ValueError) -> NoReturn:
+    shown = repr(value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    raise error(f"{name} must be {expected}, got {shown}") from None
+
+
+def integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
+    """Return value as an int within [low, high]."""
+    expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
+    if isinstance(value, (bool, np.bool_)):
+        _reject(name, value, expected, TypeError)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        _reject(name, value, expected, TypeError)
+    if number < low or (high is not None and number > high):
+        _reject(name, value, expected)
+    return number
+
+
+def real(
+    name: str, value: Any, *, low: float, high: float = np.inf, open_low: bool = False
+) -> float:
+    """Return value as a finite float within [low, high), or (low, high) where open_low."""
+    bound = "greater than" if open_low else "of at least"
+    expected = f"a number {bound} {low:g}" + (f" and less than {high:g}" if high < np.inf else "")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        _reject(name, value, expected, TypeError)
+    number = float(value)
+    if not (low <= number < high) or (open_low and number == low):
+        _reject(name, value, expected)
+    return number
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return value, which must be True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        _reject(name, value, "True or False", TypeError)
+    return bool(value)
+
+
+def dtype(name: str, value: Any) -> np.dtype:
+    """Return value as one of the two dtypes that networks have."""
+    try:
+        result = np.dtype(value)
+    except TypeError:
+        _reject(name, value, f"one of {', '.join(DTYPES)}", TypeError)
+    if result.name not in DTYPES or value is None:
+        _reject(name, value, f"one of {', '.join(DTYPES)}")
+    return result.newbyteorder("=")
+
+
+def spec(name: str, value: Any, known: Mapping[str, type[Spec]]) -> Spec:
+    """Return a spec: an instance of one of the known classes, or the default one of a name."""
+    classes = tuple(known.values())
+    if isinstance(value, classes):
+        return value
+    names = ", ".join(known)
+    if isinstance(value, str):
+        if value not in known:
+            _reject(name, value, f"one of {names}")
+        return known[value]()
+    if isinstance(value, type) and issubclass(value, classes):
+        _reject(name, value, f"an instance, {value.__name__}(...)", TypeError)
+    kinds = ", ".join(kind.__name__ for kind in classes)
+    _reject(name, value, f"one of {names}, or an instance of one of {kinds}", TypeError)
+
+
+def seed(name: str, value: Any) -> int:
+    """Return a random state (None, int, Generator or RandomState) as a seed below 2**63."""
+    if value is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**63))
+    if isinstance(value, np.random.RandomState):
+        return int(value.randint(2**31 - 1))
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        expected = "None, an integer, a numpy Generator or a RandomState"
+        _reject(name, value, expected, TypeError)
+    return integer(name, value, low=0, high=2**63 - 1)
+
+
+def _numeric(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be numeric, got an array of objects: {error}") from None
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must be real, got dtype {array.dtype}")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}")
+    return array
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    # A finite sum proves that every element is finite, without an array of booleans.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+def _require_finite(name: str, array: np.ndarray) -> None:
+    if not _is_finite(array):
+        bad = ~np.isfinite(array)
+        where = tuple(int(index) for index in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name} must be finite, got {array[where]} at "
+            f"{where[0] if len(where) == 1 else where} and {int(bad.sum())} non-finite values in "
+            f"all"
+        )
+
+
+def _as(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Return an array as a dtype: native, aligned, finite."""
+    with np.errstate(over="ignore"):
+        out = array.astype(kind, copy=False)
+    if not out.flags.aligned:
+        out = out.copy()
+    if not _is_finite(out):
+        _require_finite(name, array)  # the user's own value, unless the conversion made it infinite
+        raise ValueError(
+            f"{name} holds values too large for {kind.name}: at most {np.finfo(kind).max:.3g}"
+        )
+    return out
+
+
+def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) -> np.ndarray:
+    """Return samples as a non-empty finite 2-D array of a dtype with contiguous columns.
+
+    Nothing is copied where the array has the dtype and contiguous columns already.
+    """
+    array = _numeric(name, value)
+    if array.ndim != 2:
+        hint = " (one sample: reshape(1, -1))" if array.ndim == 1 else ""
+        raise ValueError(
+            f"{name} must be 2-D, (samples, features), got {array.ndim}-D of shape "
+            f"{array.shape}{hint}"
+        )
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+    if n_columns is not None and array.shape[1] != n_columns:
+        raise ValueError(
+            f"{name} must have {n_columns} columns, as many as the network has inputs, got "
+            f"{array.shape[1]}"
+        )
+    array = _as(name, array, kind)
+    if array.shape[1] > 1 and array.strides[1] != array.itemsize:
+        array = np.ascontiguousarray(array)
+    return array
+
+
+def _same_length(name: str, array: np.ndarray, n_rows: int) -> None:
+    if len(array) != n_rows:
+        raise ValueError(
+            f"{name} must have as many rows as X, which has {n_rows}, got {len(array)}"
+        )
+
+
+def class_labels(name: str, value: Any, n_rows: int, n_classes: int) -> np.ndarray:
+    """Return integer labels within [0, n_classes) as a private int32 copy."""
+    array = _numeric(name, value)
+    _same_length(name, array, n_rows)
+    if array.dtype.kind == "f":
+        _require_finite(name, array)
+        if not np.equal(array, np.floor(array)).all():
+            raise ValueError(f"{name} must hold whole class labels, got {array.dtype} fractions")
+    low, high = array.min(), array.max()
+    if low < 0 or high >= n_classes:
+        wrong = low if low < 0 else high
+        raise ValueError(
+            f"{name} must hold class labels from 0 to {n_classes - 1}, as the network has "
+            f"{n_classes} output{'s' if n_classes > 1 else ''}, got {wrong:g}"
+        )
+    return np.array(array, np.int32)
+
+
+def target_values(
+    name: str, value: Any, n_rows: int, n_columns: int, kind: np.dtype, unit_interval: bool
+) -> np.ndarray:
+    """Return targets as (n_rows, n_columns) of a dtype; 1-D is accepted for one column."""
+    array = _numeric(name, value)
+    if array.ndim == 1 and n_columns == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != n_columns:
+        expected = f"({n_rows}, {n_columns})" + (f" or ({n_rows},)" if n_columns == 1 else "")
+        raise ValueError(
+            f"{name} must have shape {expected}, a column per output, got {array.shape}"
+        )
+    _same_length(name, array, n_rows)
+    array = np.ascontiguousarray(_as(name, array, kind))
+    if unit_interval and (array.min() < 0 or array.max() > 1):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"{name} must lie within [0, 1], got {wrong:g}")
+    return array
+
+
+def sample_weights(name: str, value: Any, n_rows: int) -> np.ndarray:
+    """Return non-negative weights, not all zero, as float64."""
+    array = _numeric(name, value)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, a weight per sample, got shape {array.shape}")
+    _same_length(name, array, n_rows)
+    array = np.ascontiguousarray(_as(name, array, np.dtype(np.float64)))
+    if array.min() < 0:
+        raise ValueError(f"{name} must not be negative, got {array.min():g}")
+    if array.max() == 0:
+        raise ValueError(f"{name} must not be all zero")
+    return array
+
+
+def parameter_list(
+    name: str, value: Any, shapes: list[tuple[int, ...]], kind: np.dtype
+) -> list[np.ndarray]:
+    """Return a list of arrays of given shapes: [kernel, bias, kernel, bias, ...]."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "__len__"):
+        _reject(name, type(value).__name__, "a list of arrays", TypeError)
+    if len(value) != len(shapes):
+        raise ValueError(
+            f"{name} must have {len(shapes)} arrays, a kernel and a bias per layer, got "
+            f"{len(value)}"
+        )
+    arrays = []
+    for index, (item, shape) in enumerate(zip(value, shapes)):
+        array = _numeric(f"{name}[{index}]", item)
+        if array.shape != shape:
+            raise ValueError(f"{name}[{index}] must have shape {shape}, got {array.shape}")
+        arrays.append(_as(f"{name}[{index}]", array, kind))
+    return arrays

@@ -1,0 +1,168 @@
+"""The command line: ``cymlp demo`` and ``cymlp config``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import cymlp
+
+__all__ = ["main"]
+
+_EXIT_TROUBLE = 2  # as argparse
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+_EXIT_PIPE = 141  # 128 + SIGPIPE
+_MAX_SEED = 2**32 - 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        0 after success, 2 where the input cannot be used (said in one line on stderr), 130 after
+        Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 for arguments that do not parse, and 0 after ``--help`` and ``--version``.
+
+    Examples
+    --------
+    >>> from cymlp.cli import main
+    >>> main(["demo", "--epochs", "5", "--quiet"])      # doctest: +SKIP
+    test accuracy 96.67% (348 of 360), trained in 0.02 s
+    picture: cymlp-demo.png
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does. Python flushes stdout once more
+        # when it exits and would complain again: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_PIPE
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from cymlp.demo import DemoError, run_demo
+
+    options = {name: value for name, value in vars(arguments).items() if name != "run"}
+    try:
+        run_demo(**options)
+    except (DemoError, ImportError, MemoryError) as error:
+        print(f"cymlp demo: error: {error or 'out of memory'}", file=sys.stderr)
+        return _EXIT_TROUBLE
+    return 0
+
+
+def _run_config(arguments: argparse.Namespace) -> int:
+    print(cymlp.show_config())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cymlp",
+        description="Multilayer perceptrons, trained by compiled SIMD kernels.",
+    )
+    parser.add_argument("--version", action="version", version=f"cymlp {cymlp.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo",
+        help="train on real handwritten digits, print the accuracy, draw a picture",
+        description="Train a network on real handwritten digits; print its accuracy on a test set "
+        "and a table per class; draw the loss curves, the confusion matrix and the digits that it "
+        "got wrong.",
+        epilog="Without --mnist the data are scikit-learn's bundled digits: 1797 images of 8 x 8 "
+        "pixels, nothing is downloaded.",
+    )
+    demo.add_argument(
+        "--mnist",
+        metavar="DIR",
+        help="train on MNIST instead: the folder with its four IDX files, gzipped or not",
+    )
+    demo.add_argument(
+        "--epochs",
+        type=_positive,
+        metavar="N",
+        help="passes over the training set (default: 40; 5 with --mnist)",
+    )
+    demo.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="samples per step (default: 32; 128 with --mnist)",
+    )
+    demo.add_argument(
+        "--hidden",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="units of each hidden layer, first to last (default: 128)",
+    )
+    demo.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="seed of the initial weights and of the shuffling (default: 0)",
+    )
+    demo.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to use (default: one per core); the result does not depend on it",
+    )
+    demo.add_argument(
+        "--output",
+        default="cymlp-demo.png",
+        metavar="FILE",
+        help="the picture; its ending chooses the format (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--quiet", action="store_true", help="print the result only: no progress, no table"
+    )
+    demo.set_defaults(run=_run_demo)
+
+    config = commands.add_parser(
+        "config",
+        help="show how this installation was built and what it uses",
+        description="Show the version, the instruction sets, OpenMP, the threads and the compiler.",
+    )
+    config.set_defaults(run=_run_config)
+    return parser
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1, sys.maxsize, "a positive whole number")
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, _MAX_SEED, f"a whole number from 0 to {_MAX_SEED}")
+
+
+def _whole(text: str, least: int, most: int, expected: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value

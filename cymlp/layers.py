@@ -1,0 +1,82 @@
+"""Layers: what a network is built from. Each is a frozen description without arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cymlp import _validate
+from cymlp.activations import ACTIVATIONS, Activation
+from cymlp.initializers import INITIALIZERS, Initializer
+from cymlp.regularizers import Regularizer
+
+__all__ = ["Dense", "Layer"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all layers.
+
+    Attributes
+    ----------
+    name : str
+        Name of the kind of layer.
+    """
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer: activation(x @ kernel + bias).
+
+    The kernel has the shape (inputs, units), the bias (units,).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs, at least 1.
+    activation : str or Activation, default="identity"
+        One of identity, relu, sigmoid, tanh, softmax, or an instance.
+    kernel_initializer : str or Initializer, default="glorot_uniform"
+        One of glorot_uniform, he_uniform, zeros, or an instance.
+    bias_initializer : str or Initializer, default="zeros"
+        As for the kernel.
+    kernel_regularizer : Regularizer, optional
+        A penalty on the kernel's weights; none by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it must be.
+
+    Examples
+    --------
+    >>> from cymlp.layers import Dense
+    >>> Dense(128, activation="relu").activation
+    ReLU()
+    """
+
+    name: ClassVar[str] = "dense"
+    units: int
+    activation: str | Activation = "identity"
+    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias_initializer: str | Initializer = "zeros"
+    kernel_regularizer: Regularizer | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the arguments and turn names into instances."""
+        initializers = ("kernel_initializer", "bias_initializer")
+        values = {
+            "units": _validate.integer("units", self.units, low=1, high=2**31 - 1),
+            "activation": _validate.spec("activation", self.activation, ACTIVATIONS),
+        }
+        for name in initializers:
+            values[name] = _validate.spec(name, getattr(self, name), INITIALIZERS)
+        regularizer = self.kernel_regularizer
+        if regularizer is not None and not isinstance(regularizer, Regularizer):
+            raise TypeError(
+                f"kernel_regularizer must be None or an instance of L2, got {regularizer!r}"
+            )
+        for name, value in values.items():
+            object.__setattr__(self, name, value)

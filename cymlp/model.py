@@ -1,0 +1,635 @@
+"""Sequential: a stack of layers that owns its parameters, trains and predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cymlp import _validate
+from cymlp._lower import lower_layers, lower_training
+from cymlp._random import Purpose, stream
+from cymlp.history import History
+from cymlp.layers import Dense
+from cymlp.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Loss
+from cymlp.metrics import METRICS, Metric
+from cymlp.optimizers import OPTIMIZERS, Optimizer
+from cymlp.progress import EpochProgress
+
+__all__ = ["Sequential"]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Validated samples as the core takes them: either labels or values are given."""
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    values: np.ndarray | None
+    weight: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Sequential:
+    """A network of layers, one after the other.
+
+    Parameters
+    ----------
+    layers : sequence of Dense
+        From the first hidden layer to the output layer.
+    n_inputs : int, optional
+        Number of input features. By default it is taken from the first `fit`.
+    dtype : {"float32", "float64"}, default="float32"
+        Of the parameters and of all computation.
+    random_state : None, int, numpy.random.Generator or RandomState, default=None
+        Seed of the initial parameters and of shuffling. None draws one.
+
+    Attributes
+    ----------
+    layers : tuple of Dense
+    n_inputs : int or None
+        None until the network is built.
+    n_outputs : int
+        Units of the last layer.
+    dtype : numpy.dtype
+    built : bool
+        Whether the parameters exist.
+    compiled : bool
+        Whether loss and optimizer are set.
+    n_parameters : int
+        Number of weights and biases.
+    loss, optimizer, metrics
+        What `compile` set; None before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it must be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cymlp import Sequential
+    >>> from cymlp.layers import Dense
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = Sequential([Dense(8, activation="tanh"), Dense(2, activation="softmax")],
+    ...                  random_state=0)
+    >>> net.compile(optimizer="adam", loss="cross_entropy", metrics=["accuracy"])
+    >>> history = net.fit(X, y, epochs=1000, batch_size=4, verbose=0)
+    >>> net.predict(X).argmax(axis=1)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Dense],
+        *,
+        n_inputs: int | None = None,
+        dtype: Any = "float32",
+        random_state: Any = None,
+    ) -> None:
+        if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a sequence of Dense layers, got {layers!r}")
+        self.layers: tuple[Dense, ...] = tuple(layers)
+        if not self.layers:
+            raise ValueError("layers must have at least one layer, got none")
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Dense):
+                raise TypeError(f"layers[{index}] must be a Dense layer, got {layer!r}")
+        self.dtype = _validate.dtype("dtype", dtype)
+        self.n_inputs: int | None = None
+        self.loss: Loss | None = None
+        self.optimizer: Optimizer | None = None
+        self.metrics: tuple[Metric, ...] = ()
+        self._epochs_done = 0
+        self._network: Any = None
+        if n_inputs is not None:
+            n_inputs = _validate.integer("n_inputs", n_inputs, low=1, high=2**31 - 1)
+        # Last of all: a generator that is passed in moves on only if everything else is right.
+        self._seed = _validate.seed("random_state", random_state)
+        if n_inputs is not None:
+            self.build(n_inputs)
+
+    def __repr__(self) -> str:
+        """Return the sizes and activations."""
+        sizes = [str(self.n_inputs or "?")]
+        sizes += [f"{layer.units} {layer.activation.name}" for layer in self.layers]
+        return f"<Sequential {' - '.join(sizes)}, {self.dtype.name}>"
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the last layer."""
+        return self.layers[-1].units
+
+    @property
+    def built(self) -> bool:
+        """Whether the parameters exist."""
+        return self._network is not None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether loss and optimizer are set."""
+        return self.loss is not None
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(int(np.prod(shape)) for shape in self._shapes("n_parameters"))
+
+    def _shapes(self, what: str) -> list[tuple[int, ...]]:
+        """Return the shapes of the parameters, kernel and bias in turn."""
+        if self.n_inputs is None:
+            self._not_built(what)
+        shapes: list[tuple[int, ...]] = []
+        below = self.n_inputs
+        for layer in self.layers:
+            shapes += [(below, layer.units), (layer.units,)]
+            below = layer.units
+        return shapes
+
+    def _not_built(self, what: str) -> NoReturn:
+        raise ValueError(
+            f"{what} needs a built network: pass n_inputs to Sequential, or call build or fit first"
+        )
+
+    def _require(self, what: str, compiled: bool = False) -> None:
+        if compiled and not self.compiled:
+            raise ValueError(f"{what} needs a loss and an optimizer: call compile(...) first")
+        if not self.built:
+            self._not_built(what)
+
+    # Setting up
+
+    def build(self, n_inputs: int) -> None:
+        """Create the parameters and give them their initial values.
+
+        Parameters
+        ----------
+        n_inputs : int
+            Number of input features.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n_inputs` is not an integer of at least 1, or the network is built already with
+            another number.
+        """
+        n_inputs = _validate.integer("n_inputs", n_inputs, low=1, high=2**31 - 1)
+        if self.built:
+            if n_inputs != self.n_inputs:
+                raise ValueError(
+                    f"n_inputs must be {self.n_inputs}, for which the network is built, got "
+                    f"{n_inputs}"
+                )
+            return
+        network = lower_layers(self.layers, n_inputs, self.dtype)
+        below = n_inputs
+        for index, layer in enumerate(self.layers):
+            for name, initializer, purpose, shape in (
+                ("kernel", layer.kernel_initializer, Purpose.INITIAL_KERNEL, (below, layer.units)),
+                ("bias", layer.bias_initializer, Purpose.INITIAL_BIAS, (layer.units,)),
+            ):
+                rng = stream(self._seed, purpose, index)
+                values = initializer.sample(rng, shape, below, layer.units)
+                network.set(index, name, values.astype(self.dtype))
+            below = layer.units
+        if self.compiled:
+            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
+        self._network = network
+        self.n_inputs = n_inputs
+
+    def compile(
+        self,
+        optimizer: str | Optimizer = "adam",
+        loss: str | Loss = "squared_error",
+        metrics: Sequence[str | Metric] = (),
+    ) -> None:
+        """Set how the network is trained; the optimizer starts anew.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer, default="adam"
+            One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
+        loss : str or Loss, default="squared_error"
+            One of squared_error, cross_entropy, binary_cross_entropy, or an instance.
+        metrics : sequence of str or Metric, default=()
+            What `fit` and `evaluate` report beside the loss: accuracy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be; the error lists the known names.
+        RuntimeError
+            If another thread trains the network.
+        """
+        new_optimizer = _validate.spec("optimizer", optimizer, OPTIMIZERS)
+        new_loss = _validate.spec("loss", loss, LOSSES)
+        if isinstance(metrics, (str, Metric)) or not isinstance(metrics, Sequence):
+            raise TypeError(f"metrics must be a list of names or metrics, got {metrics!r}")
+        new_metrics = tuple(
+            _validate.spec(f"metrics[{i}]", metric, METRICS) for i, metric in enumerate(metrics)
+        )
+        if self.built:
+            lower_training(self._network, self.layers[-1], new_loss, new_optimizer, new_metrics)
+        self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
+
+    # Samples
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any = None, names: str = "") -> _Samples:
+        """Validate samples for training or evaluation, without changing anything."""
+        x = _validate.matrix(names + "X", X, self.dtype, self.n_inputs)
+        weight = None
+        if sample_weight is not None:
+            weight = _validate.sample_weights(names + "sample_weight", sample_weight, len(x))
+        labels = values = None
+        if y is None:
+            raise TypeError(f"{names}y must be an array of targets, got None")
+        ndim = np.ndim(y)
+        if isinstance(self.loss, CrossEntropy) and ndim == 1:
+            labels = _validate.class_labels(names + "y", y, len(x), self.n_outputs)
+        else:
+            unit = isinstance(self.loss, (CrossEntropy, BinaryCrossEntropy))
+            values = _validate.target_values(
+                names + "y", y, len(x), self.n_outputs, self.dtype, unit
+            )
+        return _Samples(x, labels, values, weight)
+
+    def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
+        logs = {"loss": loss}
+        if self.metrics:
+            logs["accuracy"] = accuracy
+        return logs
+
+    # Training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        verbose: int | str = "auto",
+    ) -> History:
+        """Train for some epochs, each of which visits every sample once.
+
+        A further call goes on where the last one ended: three epochs and then two are, bit for
+        bit, the same as five.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+            Real numbers. An array of the network's dtype with contiguous rows is not copied.
+        y : array-like of shape (samples,) or (samples, n_outputs)
+            Targets, as the loss takes them.
+        epochs : int, default=1
+        batch_size : int, default=32
+            Samples per step; the last batch of an epoch may be smaller.
+        validation_data : tuple, optional
+            ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
+        shuffle : bool, default=True
+            Whether each epoch visits the samples in a new random order.
+        sample_weight : array-like of shape (samples,), optional
+            Weights of at least 0 in the average over a batch.
+        verbose : {0, 1, 2, "auto"}, default="auto"
+            0 is silent, 1 shows a progress bar, 2 prints a line per epoch; "auto" is 1 in a
+            terminal and 0 elsewhere.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, or before `compile`. The network is then as
+            it was.
+        KeyboardInterrupt
+            On Ctrl-C, within 100 ms on all but the largest batches. The network is then as the
+            last finished batch left it.
+        RuntimeError
+            If another thread trains the network.
+        """
+        if not self.compiled:
+            raise ValueError("fit needs a loss and an optimizer: call compile(...) first")
+        epochs = _validate.integer("epochs", epochs, low=1)
+        batch_size = _validate.integer("batch_size", batch_size, low=1)
+        shuffle = _validate.boolean("shuffle", shuffle)
+        samples = self._prepare(X, y, sample_weight)
+        validation = self._prepare_validation(validation_data, samples.x.shape[1])
+        progress = EpochProgress(epochs, len(samples), verbose)
+        self.build(samples.x.shape[1])
+        history = History()
+        try:
+            for epoch in range(epochs):
+                progress.start_epoch(epoch)
+                tick = progress.update if progress.enabled else None
+                logs = self._run_epoch(samples, batch_size, shuffle, tick)
+                if validation is not None:
+                    logs |= {f"val_{k}": v for k, v in self._evaluate(validation).items()}
+                progress.end_epoch(logs)
+                history.record(epoch, logs)
+        finally:
+            progress.close()
+        return history
+
+    def _prepare_validation(self, data: Any, n_inputs: int) -> _Samples | None:
+        if data is None:
+            return None
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError(
+                "validation_data must be (X, y) or (X, y, sample_weight), got "
+                f"{type(data).__name__}"
+                + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
+            )
+        samples = self._prepare(*data, names="validation_data: ")
+        if samples.x.shape[1] != n_inputs:
+            raise ValueError(
+                f"validation_data: X must have {n_inputs} columns, as X has, got "
+                f"{samples.x.shape[1]}"
+            )
+        return samples
+
+    def _run_epoch(
+        self,
+        samples: _Samples,
+        batch_size: int,
+        shuffle: bool,
+        tick: Callable[[int, dict[str, float]], None] | None = None,
+    ) -> dict[str, float]:
+        """Visit every sample once; return the averages of loss and metrics over the epoch."""
+        order = None
+        if shuffle:
+            order = stream(self._seed, Purpose.SHUFFLE, self._epochs_done).permutation(len(samples))
+        report = None
+        if tick is not None:
+
+            def report(done: int, loss: float, accuracy: float) -> None:
+                tick(done, self._logs(loss, accuracy))
+
+        result = self._network.train(
+            samples.x, samples.labels, samples.values, samples.weight, order, batch_size, report
+        )
+        self._epochs_done += 1
+        return self._logs(*result)
+
+    def train_on_batch(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Take one optimizer step on a batch.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+        y : array-like of shape (samples,) or (samples, n_outputs)
+        sample_weight : array-like of shape (samples,), optional
+
+        Returns
+        -------
+        float
+            The batch's loss before the step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, or before `compile`.
+        """
+        if not self.compiled:
+            raise ValueError("train_on_batch needs a loss and an optimizer: call compile(...) first")
+        samples = self._prepare(X, y, sample_weight)
+        self.build(samples.x.shape[1])
+        loss, _ = self._network.train(
+            samples.x, samples.labels, samples.values, samples.weight, None, len(samples)
+        )
+        return loss
+
+    def gradients(self, X: Any, y: Any, sample_weight: Any = None) -> list[np.ndarray]:
+        """Return the batch-averaged gradients of the loss; nothing moves.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+        y : array-like of shape (samples,) or (samples, n_outputs)
+        sample_weight : array-like of shape (samples,), optional
+
+        Returns
+        -------
+        list of ndarray
+            In the order of `get_weights`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, before `compile` or before the network is
+            built.
+        """
+        self._require("gradients", compiled=True)
+        samples = self._prepare(X, y, sample_weight)
+        self._network.gradients(samples.x, samples.labels, samples.values, samples.weight)
+        return self._get("kernel_gradient", "bias_gradient")
+
+    def apply_gradients(self, gradients: Sequence[Any]) -> None:
+        """Take one optimizer step with given gradients.
+
+        Parameters
+        ----------
+        gradients : list of array-like
+            In the order and of the shapes of `get_weights`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, before `compile` or before the network is
+            built.
+        """
+        self._require("apply_gradients", compiled=True)
+        shapes = self._shapes("apply_gradients")
+        self._network.apply_gradients(
+            _validate.parameter_list("gradients", gradients, shapes, self.dtype)
+        )
+
+    # Inference
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the outputs for some samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+
+        Returns
+        -------
+        ndarray of shape (samples, n_outputs), of the network's dtype
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is not what it must be, or before the network is built.
+        """
+        self._require("predict")
+        x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+        out = np.empty((len(x), self.n_outputs), self.dtype)
+        self._network.forward(x, [None] * (len(self.layers) - 1) + [out])
+        return out
+
+    def layer_outputs(self, X: Any) -> list[np.ndarray]:
+        """Return the activations of every layer.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+
+        Returns
+        -------
+        list of ndarray of shape (samples, units)
+            One per layer, the last one equal to `predict`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is not what it must be, or before the network is built.
+        """
+        self._require("layer_outputs")
+        x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+        outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
+        self._network.forward(x, outputs)
+        return outputs
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Return the loss and the metrics over some samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+        y : array-like of shape (samples,) or (samples, n_outputs)
+        sample_weight : array-like of shape (samples,), optional
+
+        Returns
+        -------
+        dict of str to float
+            ``loss``, penalties included, and each metric by its name.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, before `compile` or before the network is
+            built.
+        """
+        self._require("evaluate", compiled=True)
+        return self._evaluate(self._prepare(X, y, sample_weight))
+
+    def _evaluate(self, samples: _Samples) -> dict[str, float]:
+        result = self._network.evaluate(samples.x, samples.labels, samples.values, samples.weight)
+        return self._logs(*result)
+
+    # Parameters
+
+    def _get(self, *names: str) -> list[np.ndarray]:
+        return [self._network.get(i, name) for i in range(len(self.layers)) for name in names]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the parameters.
+
+        Returns
+        -------
+        list of ndarray
+            ``[kernel, bias, kernel, bias, ...]``, kernels of shape (inputs, units).
+
+        Raises
+        ------
+        ValueError
+            Before the network is built.
+        """
+        self._require("get_weights")
+        return self._get("kernel", "bias")
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Overwrite the parameters; the optimizer's state stays.
+
+        Parameters
+        ----------
+        weights : list of array-like
+            As `get_weights` returns them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array is missing or misshapen, or before the network is built.
+        """
+        self._require("set_weights")
+        shapes = self._shapes("set_weights")
+        self._network.set_all(
+            ["kernel", "bias"], _validate.parameter_list("weights", weights, shapes, self.dtype)
+        )
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print a table of the layers with their shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        print_fn : callable, default=print
+            Called with each line.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(128, activation="relu"), Dense(10, activation="softmax")],
+        ...                  n_inputs=784)
+        >>> net.summary()
+        layer  kind   activation  inputs  units  parameters
+            0  dense  relu           784    128     100,480
+            1  dense  softmax        128     10       1,290
+        101,770 parameters, 397.5 KiB in float32
+        """
+        rows = [("layer", "kind", "activation", "inputs", "units", "parameters")]
+        below = self.n_inputs
+        for index, layer in enumerate(self.layers):
+            count = "?" if below is None else f"{(below + 1) * layer.units:,}"
+            inputs = "?" if below is None else str(below)
+            rows.append(
+                (str(index), layer.name, layer.activation.name, inputs, str(layer.units), count)
+            )
+            below = layer.units
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            cells = (
+                cell.ljust(width) if column in (1, 2) else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths))
+            )
+            print_fn("  ".join(cells))
+        if self.built:
+            size = self.n_parameters * self.dtype.itemsize / 1024
+            print_fn(f"{self.n_parameters:,} parameters, {size:,.1f} KiB in {self.dtype.name}")
+        else:
+            print_fn("not built: the number of inputs is not known yet")
+
+    # Copies and pickles
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but the compiled network, whose arrays are taken in users' shapes."""
+        state = {name: value for name, value in vars(self).items() if name != "_network"}
+        if self.built:
+            names = ["kernel", "bias", *self._network.slot_names()]
+            state["_parameters"] = (names, self._get(*names), self._network.iteration)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the compiled network, for this machine's instruction set."""
+        parameters = state.pop("_parameters", None)
+        vars(self).update(state, _network=None)
+        if parameters is None:
+            return
+        names, arrays, iteration = parameters
+        network = lower_layers(self.layers, self.n_inputs, self.dtype)
+        if self.compiled:
+            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
+        network.set_all(names, arrays)
+        network.restore_iteration(iteration)
+        self._network = network

@@ -1,0 +1,358 @@
+"""Pictures of a training run: loss curves, the confusion matrix and the images it got wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+except ImportError as error:
+    raise ImportError(
+        'cymlp.plots needs matplotlib; install it with: pip install "cymlp[plot]"'
+    ) from error
+
+__all__ = ["plot_confusion", "plot_demo", "plot_history", "plot_mistakes"]
+
+_INK = "#1f2937"
+_MUTED = "#6b7280"
+_FAINT = "#e5e7eb"
+_BLUE = "#2563eb"
+_ORANGE = "#ea580c"
+_RED = "#dc2626"
+_RIGHT_CELLS = LinearSegmentedColormap.from_list("right", ["#ffffff", "#bfdbfe", "#60a5fa"])
+_WRONG_CELLS = LinearSegmentedColormap.from_list("wrong", ["#fef2f2", "#fca5a5", "#ef4444"])
+_WORST_SHARE = 0.1  # the red of one error among ten; paler below, so that few errors look few
+
+_CAPTION = 0.3  # a gallery tile's caption is this high, the image being 1
+
+
+def plot_history(
+    history: Any,
+    ax: Axes | None = None,
+    *,
+    key: str = "loss",
+    labels: tuple[str, str] = ("training", "validation"),
+) -> Axes:
+    """Draw one value's curve over the epochs, and its validation curve where there is one.
+
+    Parameters
+    ----------
+    history : History or mapping of str to sequence of float
+        What `fit` returned, or its `history`: a list per value, one number per epoch.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure is made.
+    key : str, default="loss"
+        The value to draw; ``"val_" + key`` is drawn too if `history` has it.
+    labels : tuple of two str, default=("training", "validation")
+        What the legend calls the two curves.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If `history` has no `key`.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from cymlp.plots import plot_history
+    >>> ax = plot_history({"loss": [0.9, 0.4, 0.3]}, Figure().subplots())
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('epoch', 'loss')
+    """
+    values: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    if key not in values:
+        known = ", ".join(map(repr, values)) or "nothing"
+        raise ValueError(f"key: expected one of the history's values ({known}), got {key!r}")
+    ax = _axes(ax)
+    curves = [(key, labels[0], _BLUE, "-"), (f"val_{key}", labels[1], _ORANGE, "--")]
+    drawn = [curve for curve in curves if curve[0] in values]
+    for name, label, colour, style in drawn:
+        curve = np.asarray(values[name], dtype=float)
+        epochs = np.arange(1, len(curve) + 1)
+        # Few epochs are few facts: show where they are. A single one would draw no line at all.
+        marker = "o" if len(curve) <= 12 else ""
+        ax.plot(epochs, curve, color=colour, linestyle=style, linewidth=2, label=label,
+                marker=marker, markersize=5)  # fmt: skip
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(key.replace("_", " "))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _plain_frame(ax)
+    ax.grid(axis="y", which="major", color=_FAINT, linewidth=0.8)
+    if len(drawn) > 1:
+        ax.legend(frameon=False, labelcolor=_INK)
+    return ax
+
+
+def plot_confusion(
+    matrix: ArrayLike, ax: Axes | None = None, *, labels: Sequence[object] | None = None
+) -> Axes:
+    """Draw a confusion matrix: blue what is right, red what is wrong, each on its own scale.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_classes, n_classes), integers
+        How often the class of the row was taken for that of the column, as
+        `sklearn.metrics.confusion_matrix` counts.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure is made.
+    labels : sequence of length n_classes, optional
+        The classes' names; by default 0, 1, 2, ...
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If `matrix` is not square, or `labels` differ from it in number.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from cymlp.plots import plot_confusion
+    >>> ax = plot_confusion([[50, 2], [1, 47]], Figure().subplots(), labels=["no", "yes"])
+    >>> sorted(text.get_text() for text in ax.texts)
+    ['1', '2', '47', '50']
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
+        raise ValueError(f"matrix: expected shape (n_classes, n_classes), got {counts.shape}")
+    n_classes = len(counts)
+    names = list(range(n_classes)) if labels is None else list(labels)
+    if len(names) != n_classes:
+        raise ValueError(f"labels: expected {n_classes}, one per class, got {len(names)}")
+    ax = _axes(ax)
+
+    right = np.eye(n_classes, dtype=bool)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    worst = max(shares[~right].max(initial=0.0), _WORST_SHARE)
+    colours = np.where(
+        right[:, :, None], _RIGHT_CELLS(shares), _WRONG_CELLS(np.sqrt(shares / worst))
+    )
+    colours[~right & (counts == 0)] = (1.0, 1.0, 1.0, 1.0)
+    ax.imshow(colours)
+
+    size = 9.0 if n_classes <= 12 else 6.0
+    for row, column in np.argwhere(counts):
+        ax.text(
+            column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size,
+            color=_INK, fontweight="bold" if row == column else "normal",
+        )  # fmt: skip
+    ax.set_xticks(range(n_classes), names)
+    ax.set_yticks(range(n_classes), names)
+    edges = np.arange(n_classes + 1) - 0.5
+    ax.set_xticks(edges, minor=True)
+    ax.set_yticks(edges, minor=True)
+    ax.grid(which="minor", color=_FAINT, linewidth=0.8)
+    ax.tick_params(which="both", length=0, colors=_INK)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("predicted", color=_INK)
+    ax.set_ylabel("true", color=_INK)
+    return ax
+
+
+def plot_mistakes(
+    images: ArrayLike,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    n_columns: int = 10,
+) -> Axes:
+    """Draw images side by side, each with what was said of it and what it is.
+
+    Parameters
+    ----------
+    images : array-like of shape (n, height, width)
+        The images, the greatest value being ink. They are drawn in the given order.
+    y_true, y_pred : array-like of shape (n,)
+        What each image is, and what the network said.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure is made.
+    n_columns : int, default=10
+        How many images stand in a row.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together, or `n_columns` is less than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from cymlp.plots import plot_mistakes
+    >>> ax = plot_mistakes(np.eye(8)[None], [1], [7], Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['7', ' not 1']
+    """
+    pictures, truths, answers = np.asarray(images), np.asarray(y_true), np.asarray(y_pred)
+    if pictures.ndim != 3:
+        raise ValueError(f"images: expected shape (n, height, width), got {pictures.shape}")
+    for name, values in (("y_true", truths), ("y_pred", answers)):
+        if values.shape != pictures.shape[:1]:
+            expected = f"{name}: expected shape {pictures.shape[:1]}, one entry per image"
+            raise ValueError(f"{expected}, got {values.shape}")
+    if n_columns < 1:
+        raise ValueError(f"n_columns: expected at least 1, got {n_columns}")
+    ax = _axes(ax)
+    ax.set_axis_off()
+
+    gap = 0.06
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, n_columns)
+        left, right = column + gap, column + 1 - gap
+        top = row * (1 + _CAPTION) + gap
+        bottom = top + 1 - 2 * gap
+        ax.imshow(picture, cmap="gray_r", extent=(left, right, bottom, top))
+        ax.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_FAINT)
+        )
+        # The two texts meet left of the middle, so that together they stand under it.
+        middle = ((left + right) / 2, bottom + _CAPTION / 2 + gap / 2)
+        for text, side, style in (
+            (f"{answers[index]}", "right", {"color": _RED, "fontsize": 12, "fontweight": "bold"}),
+            (f" not {truths[index]}", "left", {"color": _MUTED, "fontsize": 9}),
+        ):
+            ax.annotate(
+                text, middle, (-10, 0), textcoords="offset points", ha=side, va="center_baseline",
+                **style,
+            )  # fmt: skip
+    n_rows = max(-(-len(pictures) // n_columns), 1)
+    # imshow narrowed the limits to its last image and fixed the aspect: set both for the whole.
+    ax.set_aspect("equal")
+    ax.set_xlim(0, n_columns)
+    ax.set_ylim(n_rows * (1 + _CAPTION), 0)
+    return ax
+
+
+def plot_demo(
+    history: Any,
+    images: ArrayLike,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    confidence: ArrayLike,
+    *,
+    title: str,
+    labels: Sequence[object] | None = None,
+) -> Figure:
+    """Compose the one picture of a trained classifier: losses, confusions and mistakes.
+
+    Parameters
+    ----------
+    history : History or mapping of str to sequence of float
+        What `fit` returned, with ``loss`` and, of the test set, ``val_loss``.
+    images : array-like of shape (n, height, width)
+        The test images.
+    y_true, y_pred : array-like of shape (n,), integers from 0 to n_classes - 1
+        The test labels and the classes predicted.
+    confidence : array-like of shape (n,)
+        The probability that the network gave to each predicted class. The surest mistakes are
+        shown first.
+    title : str
+        The headline.
+    labels : sequence of length n_classes, optional
+        The classes' names; by default 0, 1, 2, ...
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure, not registered with pyplot: ``figure.savefig(path)`` writes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cymlp.plots import plot_demo
+    >>> figure = plot_demo({"loss": [0.9, 0.2], "val_loss": [0.8, 0.3]}, np.zeros((3, 8, 8)),
+    ...                    [0, 1, 1], [0, 1, 0], [0.9, 0.8, 0.6], title="Two of three")
+    >>> len(figure.axes)
+    3
+    """
+    pictures, truths, answers = np.asarray(images), np.asarray(y_true), np.asarray(y_pred)
+    wrong = np.flatnonzero(truths != answers)
+    wrong = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")]
+    n_columns = 10 if len(wrong) <= 20 else 14
+    shown = wrong[: 3 * n_columns]
+    n_rows = -(-len(shown) // n_columns)
+
+    width, top_height = 12.6, 5.6
+    heights = [top_height]
+    if n_rows:
+        heights.append(n_rows * (width - 0.4) / n_columns * (1 + _CAPTION) + 0.5)
+    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr]
+    figure.suptitle(title, fontsize=17, fontweight="bold", color=_INK)
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    loss_ax, matrix_ax = parts[0].subplots(1, 2, width_ratios=[1.15, 1])
+
+    plot_history(history, loss_ax, labels=("training", "test"))
+    losses = np.concatenate([line.get_ydata() for line in loss_ax.lines])
+    losses = losses[np.isfinite(losses)]
+    logarithmic = losses.size > 0 and losses.min() > 0 and losses.max() > 20 * losses.min()
+    if logarithmic:
+        loss_ax.set_yscale("log")
+        loss_ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        loss_ax.yaxis.set_minor_locator(NullLocator())
+        loss_ax.yaxis.set_major_formatter("{x:g}")
+    else:
+        loss_ax.set_ylim(bottom=0)
+    _heading(loss_ax, "Loss per epoch" + (", log scale" if logarithmic else ""))
+
+    n_classes = int(max(truths.max(), answers.max())) + 1 if labels is None else len(labels)
+    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(matrix, (truths, answers), 1)
+    plot_confusion(matrix, matrix_ax, labels=labels)
+    heading = f"What it said of the {len(truths):,} test images"
+    _heading(matrix_ax, heading if n_rows else f"{heading}: all right")
+    if not n_rows:
+        return figure
+
+    gallery_ax = parts[1].subplots()
+    names = np.arange(n_classes) if labels is None else np.asarray(labels)
+    plot_mistakes(
+        pictures[shown], names[truths[shown]], names[answers[shown]], gallery_ax,
+        n_columns=n_columns,
+    )  # fmt: skip
+    count = f"The {len(wrong)}" if len(shown) == len(wrong) else f"{len(shown)} of {len(wrong):,}"
+    _heading(gallery_ax, f"{count} it got wrong, those it was surest of first")
+    return figure
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots()[1]
+
+
+def _heading(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=12, color=_INK, pad=10)
+
+
+def _plain_frame(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(_MUTED)
+    ax.tick_params(which="both", colors=_MUTED, labelcolor=_INK)
+    ax.xaxis.label.set_color(_INK)
+    ax.yaxis.label.set_color(_INK)

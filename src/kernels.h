@@ -1,0 +1,150 @@
+/* The border between the C kernels and their callers: one table of functions per (dtype, ISA).
+ *
+ * Every array holds elements of the table's dtype unless its type says otherwise, and is passed as
+ * void so that callers are written once for both dtypes. The suffix of an argument is its shape:
+ *
+ *     b  rows of a batch                    i  inputs of a layer
+ *     o  outputs (units) of a layer         t  rows of a register tile (tile_rows)
+ *     p  columns of a panel (panel)         n  any length
+ *
+ * so that `delta__bo` is a (rows, outputs) array and `x_rows__b_i` an array of pointers to rows of
+ * inputs. Strides are counted in elements. Columns are contiguous. No pointer needs an alignment
+ * beyond that of its element. A kernel allocates nothing, starts no thread, keeps no state.
+ *
+ * Panel layout: a (rows, columns) matrix is cut into panels of `panel` columns; the last one is
+ * filled with zeros. A panel stores its rows one after the other, so that the element (k, j) of a
+ * panel stands at k * panel + j.
+ */
+#ifndef CYMLP_KERNELS_H
+#define CYMLP_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define CYMLP_X86_64 1
+#endif
+
+enum cymlp_dtype { CYMLP_FLOAT32, CYMLP_FLOAT64, CYMLP_N_DTYPES };
+
+enum cymlp_activation {
+    CYMLP_IDENTITY,
+    CYMLP_RELU,
+    CYMLP_SIGMOID,
+    CYMLP_TANH,
+    CYMLP_SOFTMAX,
+    CYMLP_N_ACTIVATIONS
+};
+
+/* The last two read the logits of a softmax or sigmoid output instead of its probabilities. */
+enum cymlp_loss {
+    CYMLP_SQUARED_ERROR,
+    CYMLP_CROSS_ENTROPY,
+    CYMLP_BINARY_CROSS_ENTROPY,
+    CYMLP_SOFTMAX_CROSS_ENTROPY,
+    CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
+    CYMLP_N_LOSSES
+};
+
+/* CYMLP_GRADIENT moves nothing: it stores the gradient in the first slot. */
+enum cymlp_optimizer {
+    CYMLP_GRADIENT,
+    CYMLP_SGD,
+    CYMLP_MOMENTUM,
+    CYMLP_NESTEROV,
+    CYMLP_ADAM,
+    CYMLP_N_OPTIMIZERS
+};
+
+/* The scalars of one optimizer step. */
+typedef struct cymlp_step {
+    double learning_rate;
+    double momentum;
+    double beta_1, beta_2, epsilon;
+    double m_scale, v_scale; /* Adam's bias corrections 1 / (1 - beta^t) */
+    double l2;               /* added to the gradient as l2 * w */
+} cymlp_step;
+
+/* The targets of some rows: either class labels or rows of values. */
+typedef struct cymlp_targets {
+    const int32_t *labels__b;        /* NULL where values are given */
+    const void *const *values__b_o;  /* NULL where labels are given */
+} cymlp_targets;
+
+/* In place on z. */
+typedef void cymlp_activate(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride);
+
+/* In place on d: from dL/dy to dL/dz, given the activation's output y. */
+typedef void cymlp_activate_backward(size_t n_rows, size_t n_units, const void *y__bo,
+                                     size_t y_stride, void *d__bo, size_t d_stride);
+
+/* loss__b: each row's loss. delta__bo: scale__b times the loss's derivative by `out`. */
+typedef void cymlp_loss_rows(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
+                             cymlp_targets targets, const double *scale__b, double *loss__b,
+                             void *delta__bo, size_t delta_stride);
+
+/* Moves n parameters w by their gradient g; the slots are the optimizer's moments. */
+typedef void cymlp_update(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
+                          const cymlp_step *step);
+
+typedef struct cymlp_kernels {
+    const char *isa;
+    int dtype;         /* enum cymlp_dtype */
+    size_t item_size;  /* bytes of an element */
+    size_t tile_rows;  /* rows of a register tile */
+    size_t panel;      /* columns of a register tile and of a panel */
+    size_t block_rows; /* a multiple of both: the rows that a weight update takes at once */
+
+    /* y = x w + bias, then max(y, 0) where relu is not 0, for at most tile_rows rows and one
+     * panel, of which the first n_columns columns are stored. bias may be NULL for zeros. */
+    void (*dense_tile)(size_t n_rows, size_t n_columns, size_t n_inputs,
+                       const void *const *x_rows__b_i, const void *w__ip, const void *bias__p,
+                       int relu, void *y__bo, size_t y_stride);
+
+    /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
+     * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
+     * row * tile_rows + column. The last strip is filled with zeros. */
+    void (*pack_block)(size_t n_rows, size_t n_columns, const void *const *x_rows__b_i,
+                       size_t first_column, void *strips__sbt);
+
+    /* g = strip^T delta: tile_rows inputs by one panel of outputs, summed over the rows. */
+    void (*gradient_tile)(size_t n_rows, const void *strip__bt, const void *delta__bp,
+                          size_t delta_stride, void *g__tp);
+
+    /* The sum over rows of one panel of columns. */
+    void (*column_sum)(size_t n_rows, const void *delta__bp, size_t delta_stride, void *sum__p);
+
+    /* dst[c, r] = src[r, c] for at most panel rows and panel columns, both of row stride panel. */
+    void (*transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp, void *dst__pp);
+
+    double (*sum_of_squares)(size_t n, const void *w__n);
+
+    /* 1.0 for a row whose largest output is where its largest target is, else 0.0; for a single
+     * unit: whether output and target are on the same side, output > threshold, target > 0.5. */
+    void (*accuracy)(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
+                     cymlp_targets targets, double threshold, double *hit__b);
+
+    cymlp_activate *activate[CYMLP_N_ACTIVATIONS];
+    cymlp_activate_backward *activate_backward[CYMLP_N_ACTIVATIONS];
+    cymlp_loss_rows *loss[CYMLP_N_LOSSES];
+    cymlp_update *update[CYMLP_N_OPTIMIZERS];
+} cymlp_kernels;
+
+/* The tables that this build has, by dtype. */
+extern const cymlp_kernels *const cymlp_generic_tables[CYMLP_N_DTYPES];
+#ifdef CYMLP_X86_64
+extern const cymlp_kernels *const cymlp_avx2_tables[CYMLP_N_DTYPES];
+#endif
+
+/* One entry per ISA that this project knows, in ascending order of preference. */
+typedef struct cymlp_isa {
+    const char *name;
+    const cymlp_kernels *const *tables; /* by dtype; NULL where build or CPU lacks the ISA */
+} cymlp_isa;
+
+enum { CYMLP_N_ISAS = 2 };
+
+/* Detects the CPU and fills isas. */
+void cymlp_detect_isas(cymlp_isa isas[CYMLP_N_ISAS]);
+
+#endif

@@ -1,0 +1,94 @@
+/* All kernels of one (dtype, ISA) and the table that exports them.
+ *
+ * Before: CYMLP_DOUBLE is 0 or 1, NAME(x) appends dtype and ISA, ISA_NAME is a string, and the
+ * vec_* operations of the ISA are defined for the dtype. Afterwards none of them is. */
+
+#if CYMLP_DOUBLE
+#define EPSILON DBL_EPSILON
+#else
+#define EPSILON FLT_EPSILON
+#endif
+
+#include "gemm.inc.h"
+#include "elementary.inc.h"
+#include "activation.inc.h"
+#include "loss.inc.h"
+#include "optimizer.inc.h"
+
+static const cymlp_kernels NAME(table) = {
+    .isa = ISA_NAME,
+    .dtype = CYMLP_DOUBLE ? CYMLP_FLOAT64 : CYMLP_FLOAT32,
+    .item_size = sizeof(REAL),
+    .tile_rows = TILE_ROWS,
+    .panel = PANEL,
+    .block_rows = BLOCK_ROWS,
+    .dense_tile = NAME(dense_tile),
+    .pack_block = NAME(pack_block),
+    .gradient_tile = NAME(gradient_tile),
+    .column_sum = NAME(column_sum),
+    .transpose_tile = NAME(transpose_tile),
+    .sum_of_squares = NAME(sum_of_squares),
+    .accuracy = NAME(accuracy),
+    .activate =
+        {
+            [CYMLP_IDENTITY] = NAME(identity),
+            [CYMLP_RELU] = NAME(relu),
+            [CYMLP_SIGMOID] = NAME(sigmoid),
+            [CYMLP_TANH] = NAME(tanh),
+            [CYMLP_SOFTMAX] = NAME(softmax),
+        },
+    .activate_backward =
+        {
+            [CYMLP_IDENTITY] = NAME(identity_backward),
+            [CYMLP_RELU] = NAME(relu_backward),
+            [CYMLP_SIGMOID] = NAME(sigmoid_backward),
+            [CYMLP_TANH] = NAME(tanh_backward),
+            [CYMLP_SOFTMAX] = NAME(softmax_backward),
+        },
+    .loss =
+        {
+            [CYMLP_SQUARED_ERROR] = NAME(squared_error),
+            [CYMLP_CROSS_ENTROPY] = NAME(cross_entropy),
+            [CYMLP_BINARY_CROSS_ENTROPY] = NAME(binary_cross_entropy),
+            [CYMLP_SOFTMAX_CROSS_ENTROPY] = NAME(softmax_cross_entropy),
+            [CYMLP_SIGMOID_BINARY_CROSS_ENTROPY] = NAME(sigmoid_binary_cross_entropy),
+        },
+    .update =
+        {
+            [CYMLP_GRADIENT] = NAME(store_gradient),
+            [CYMLP_SGD] = NAME(sgd),
+            [CYMLP_MOMENTUM] = NAME(momentum),
+            [CYMLP_NESTEROV] = NAME(nesterov),
+            [CYMLP_ADAM] = NAME(adam),
+        },
+};
+
+#undef PANEL
+#undef EPSILON
+#undef FOR_EACH_VEC
+#undef CYMLP_DOUBLE
+#undef REAL
+#undef NAME
+#undef TILE_ROWS
+#undef BLOCK_ROWS
+#undef LANES
+#undef vec
+#undef vec_zero
+#undef vec_set1
+#undef vec_load
+#undef vec_load_some
+#undef vec_store
+#undef vec_store_some
+#undef vec_add
+#undef vec_sub
+#undef vec_mul
+#undef vec_div
+#undef vec_fma
+#undef vec_max
+#undef vec_min
+#undef vec_sqrt
+#undef vec_round
+#undef vec_abs
+#undef vec_copysign
+#undef vec_if_less
+#undef vec_pow2

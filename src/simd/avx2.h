@@ -1,0 +1,100 @@
+/* vec_* on 256-bit AVX2 + FMA registers, for the dtype chosen by CYMLP_DOUBLE.
+ * Included once per dtype: no include guard. See generic.h for the meaning of each operation. */
+
+#define TILE_ROWS 6
+#define BLOCK_ROWS 48
+
+#if CYMLP_DOUBLE
+
+#define LANES 4
+#define vec __m256d
+#define vec_zero() _mm256_setzero_pd()
+#define vec_set1(x) _mm256_set1_pd(x)
+#define vec_load(p) _mm256_loadu_pd(p)
+#define vec_store(p, v) _mm256_storeu_pd(p, v)
+#define vec_add(a, b) _mm256_add_pd(a, b)
+#define vec_sub(a, b) _mm256_sub_pd(a, b)
+#define vec_mul(a, b) _mm256_mul_pd(a, b)
+#define vec_div(a, b) _mm256_div_pd(a, b)
+#define vec_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define vec_max(a, b) _mm256_max_pd(a, b)
+#define vec_min(a, b) _mm256_min_pd(a, b)
+#define vec_sqrt(a) _mm256_sqrt_pd(a)
+#define vec_round(a) _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_abs(a) _mm256_andnot_pd(_mm256_set1_pd(-0.0), a)
+#define vec_copysign(a, b) \
+    _mm256_or_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a), \
+                 _mm256_and_pd(_mm256_set1_pd(-0.0), b))
+#define vec_if_less(a, b, yes, no) \
+    _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ))
+
+static inline vec NAME(vec_pow2)(vec n) {
+    const __m256i exponent = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)),
+                                              _mm256_set1_epi64x(1023));
+    return _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
+}
+
+static inline __m256i NAME(lane_mask)(size_t count) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)count),
+                              _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
+    const __m256i mask = NAME(lane_mask)(count);
+    return _mm256_blendv_pd(vec_set1(fill), _mm256_maskload_pd(p, mask),
+                            _mm256_castsi256_pd(mask));
+}
+
+static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
+    _mm256_maskstore_pd(p, NAME(lane_mask)(count), v);
+}
+
+#else
+
+#define LANES 8
+#define vec __m256
+#define vec_zero() _mm256_setzero_ps()
+#define vec_set1(x) _mm256_set1_ps(x)
+#define vec_load(p) _mm256_loadu_ps(p)
+#define vec_store(p, v) _mm256_storeu_ps(p, v)
+#define vec_add(a, b) _mm256_add_ps(a, b)
+#define vec_sub(a, b) _mm256_sub_ps(a, b)
+#define vec_mul(a, b) _mm256_mul_ps(a, b)
+#define vec_div(a, b) _mm256_div_ps(a, b)
+#define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define vec_max(a, b) _mm256_max_ps(a, b)
+#define vec_min(a, b) _mm256_min_ps(a, b)
+#define vec_sqrt(a) _mm256_sqrt_ps(a)
+#define vec_round(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_abs(a) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vec_copysign(a, b) \
+    _mm256_or_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), \
+                 _mm256_and_ps(_mm256_set1_ps(-0.0f), b))
+#define vec_if_less(a, b, yes, no) \
+    _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ))
+
+static inline vec NAME(vec_pow2)(vec n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+}
+
+static inline __m256i NAME(lane_mask)(size_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
+    const __m256i mask = NAME(lane_mask)(count);
+    return _mm256_blendv_ps(vec_set1(fill), _mm256_maskload_ps(p, mask),
+                            _mm256_castsi256_ps(mask));
+}
+
+static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
+    _mm256_maskstore_ps(p, NAME(lane_mask)(count), v);
+}
+
+#endif
+
+#define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
+#define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)

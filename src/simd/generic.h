@@ -1,0 +1,111 @@
+/* vec_* in plain C, for the dtype chosen by CYMLP_DOUBLE: what every ISA's header must offer.
+ * Included once per dtype: no include guard.
+ *
+ * A vec is 16 bytes of lanes, which compilers turn into the registers that every x86-64 and
+ * AArch64 machine has.
+ *
+ *     vec_fma(a, b, c)              a * b + c, with or without a rounding in between
+ *     vec_max(a, b), vec_min(a, b)  b where either is NaN
+ *     vec_round(a)                  to the nearest integer, |a| < 2^22 (float) or 2^51 (double)
+ *     vec_copysign(a, b)            |a| with the sign of b
+ *     vec_if_less(a, b, yes, no)    yes where a < b, else no
+ *     vec_pow2(n)                   2^n for integers n of the normal exponent range
+ *     vec_load_some(p, count, fill), vec_store_some(p, count, v)
+ *                                   the first count <= LANES lanes, nothing else is touched
+ */
+
+#define TILE_ROWS 4
+#define BLOCK_ROWS 48
+#define LANES (16 / (int)sizeof(REAL))
+
+typedef struct {
+    REAL lane[LANES];
+} NAME(lanes);
+#define vec NAME(lanes)
+
+/* Adding 1.5 * 2^(mantissa bits) leaves no bits for a fraction. */
+#define ROUND_SHIFT (CYMLP_DOUBLE ? 6755399441055744.0 : 12582912.0)
+
+#define GENERIC_MAP(name, arguments, expression)    \
+    static inline vec NAME(name) arguments {        \
+        vec out;                                    \
+        for (int l = 0; l < LANES; l++) {           \
+            out.lane[l] = (expression);             \
+        }                                           \
+        return out;                                 \
+    }
+
+GENERIC_MAP(vec_set1, (REAL x), x)
+GENERIC_MAP(vec_load, (const REAL *p), p[l])
+GENERIC_MAP(vec_add, (vec a, vec b), a.lane[l] + b.lane[l])
+GENERIC_MAP(vec_sub, (vec a, vec b), a.lane[l] - b.lane[l])
+GENERIC_MAP(vec_mul, (vec a, vec b), a.lane[l] * b.lane[l])
+GENERIC_MAP(vec_div, (vec a, vec b), a.lane[l] / b.lane[l])
+GENERIC_MAP(vec_fma, (vec a, vec b, vec c), a.lane[l] * b.lane[l] + c.lane[l])
+GENERIC_MAP(vec_max, (vec a, vec b), a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l])
+GENERIC_MAP(vec_min, (vec a, vec b), a.lane[l] < b.lane[l] ? a.lane[l] : b.lane[l])
+GENERIC_MAP(vec_if_less, (vec a, vec b, vec yes, vec no),
+            a.lane[l] < b.lane[l] ? yes.lane[l] : no.lane[l])
+GENERIC_MAP(vec_round, (vec a), (a.lane[l] + (REAL)ROUND_SHIFT) - (REAL)ROUND_SHIFT)
+GENERIC_MAP(vec_load_some, (const REAL *p, size_t count, REAL fill),
+            (size_t)l < count ? p[l] : fill)
+
+#if CYMLP_DOUBLE
+GENERIC_MAP(vec_sqrt, (vec a), sqrt(a.lane[l]))
+GENERIC_MAP(vec_abs, (vec a), fabs(a.lane[l]))
+GENERIC_MAP(vec_copysign, (vec a, vec b), copysign(a.lane[l], b.lane[l]))
+#else
+GENERIC_MAP(vec_sqrt, (vec a), sqrtf(a.lane[l]))
+GENERIC_MAP(vec_abs, (vec a), fabsf(a.lane[l]))
+GENERIC_MAP(vec_copysign, (vec a, vec b), copysignf(a.lane[l], b.lane[l]))
+#endif
+
+static inline vec NAME(vec_pow2)(vec n) {
+    vec out;
+    for (int l = 0; l < LANES; l++) {
+#if CYMLP_DOUBLE
+        const int64_t bits = ((int64_t)n.lane[l] + 1023) << 52;
+#else
+        const int32_t bits = (int32_t)(((uint32_t)((int32_t)n.lane[l] + 127)) << 23);
+#endif
+        memcpy(&out.lane[l], &bits, sizeof bits);
+    }
+    return out;
+}
+
+static inline void NAME(vec_store)(REAL *p, vec v) {
+    for (int l = 0; l < LANES; l++) {
+        p[l] = v.lane[l];
+    }
+}
+
+static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
+    for (int l = 0; l < LANES; l++) {
+        if ((size_t)l < count) {
+            p[l] = v.lane[l];
+        }
+    }
+}
+
+#undef GENERIC_MAP
+#undef ROUND_SHIFT
+
+#define vec_zero() NAME(vec_set1)(0)
+#define vec_set1(x) NAME(vec_set1)(x)
+#define vec_load(p) NAME(vec_load)(p)
+#define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
+#define vec_store(p, v) NAME(vec_store)(p, v)
+#define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)
+#define vec_add(a, b) NAME(vec_add)(a, b)
+#define vec_sub(a, b) NAME(vec_sub)(a, b)
+#define vec_mul(a, b) NAME(vec_mul)(a, b)
+#define vec_div(a, b) NAME(vec_div)(a, b)
+#define vec_fma(a, b, c) NAME(vec_fma)(a, b, c)
+#define vec_max(a, b) NAME(vec_max)(a, b)
+#define vec_min(a, b) NAME(vec_min)(a, b)
+#define vec_sqrt(a) NAME(vec_sqrt)(a)
+#define vec_round(a) NAME(vec_round)(a)
+#define vec_abs(a) NAME(vec_abs)(a)
+#define vec_copysign(a, b) NAME(vec_copysign)(a, b)
+#define vec_if_less(a, b, yes, no) NAME(vec_if_less)(a, b, yes, no)
+#define vec_pow2(n) NAME(vec_pow2)(n)

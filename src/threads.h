@@ -1,0 +1,56 @@
+/* What the Cython loops need of OpenMP, with a serial stand-in for builds without it. */
+#ifndef CYMLP_THREADS_H
+#define CYMLP_THREADS_H
+
+#ifdef _OPENMP
+#include <omp.h>
+
+enum { CYMLP_HAS_OPENMP = 1 };
+
+static inline int cymlp_max_threads(void) { return omp_get_max_threads(); }
+
+/* The team may be smaller than asked for: share work by this number alone. */
+static inline int cymlp_team_size(void) { return omp_get_num_threads(); }
+
+static inline void cymlp_barrier(void) {
+#pragma omp barrier
+}
+#else
+
+enum { CYMLP_HAS_OPENMP = 0 };
+
+static inline int cymlp_max_threads(void) { return 1; }
+
+static inline int cymlp_team_size(void) { return 1; }
+
+static inline void cymlp_barrier(void) {}
+#endif
+
+/* Seconds from some fixed moment; never goes back. */
+#ifdef _WIN32
+#include <windows.h>
+
+static inline double cymlp_now(void) { return (double)GetTickCount64() * 1e-3; }
+#else
+#include <time.h>
+
+static inline double cymlp_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+#endif
+
+#if defined(__clang__)
+#define CYMLP_COMPILER "Clang " __clang_version__
+#elif defined(__GNUC__)
+#define CYMLP_COMPILER "GCC " __VERSION__
+#elif defined(_MSC_VER)
+#define CYMLP_STRING_(x) #x
+#define CYMLP_STRING(x) CYMLP_STRING_(x)
+#define CYMLP_COMPILER "MSVC " CYMLP_STRING(_MSC_VER)
+#else
+#define CYMLP_COMPILER "unknown"
+#endif
+
+#endif

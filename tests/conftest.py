@@ -1,0 +1,184 @@
+"""Helpers that test modules share: which kernels to run, how to build nets, subprocesses."""
+
+import copy
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cymlp.layers import Dense
+from cymlp.regularizers import L2
+
+import cymlp
+from cymlp import Sequential, _kernels
+
+DTYPES = ("float32", "float64")
+ISAS = tuple(_kernels.available_isas())
+
+#: The root of the source tree if these tests stand in one, else None (a wheel is tested).
+SOURCE_TREE = Path(__file__).resolve().parent.parent
+if not (SOURCE_TREE / "src" / "kernels.h").is_file():
+    SOURCE_TREE = None
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Every instruction set of this machine in turn, used by networks that the test builds."""
+    previous = _kernels.active_isa()
+    _kernels.select_isa(request.param)
+    yield request.param
+    _kernels.select_isa(previous)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    """Both element types in turn."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _thread_setting_is_restored():
+    yield
+    cymlp.set_num_threads(None)
+
+
+def make_net(
+    n_inputs,
+    layers,
+    *,
+    weights=None,
+    loss="squared_error",
+    optimizer="sgd",
+    metrics=(),
+    dtype="float64",
+    l2=None,
+    random_state=0,
+):
+    """Build and compile a network.
+
+    `layers` lists (units, activation) pairs; `l2` lists (strength, per_batch) or None per layer,
+    the form that `_reference` takes.
+    """
+    specs = [
+        Dense(
+            units,
+            activation=activation,
+            kernel_regularizer=L2(strength=penalty[0], per_batch=penalty[1]) if penalty else None,
+        )
+        for (units, activation), penalty in zip(layers, l2 or [None] * len(layers), strict=True)
+    ]
+    net = Sequential(specs, n_inputs=n_inputs, dtype=dtype, random_state=random_state)
+    net.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+    if weights is not None:
+        net.set_weights(weights)
+    return net
+
+
+def random_weights(rng, n_inputs, units, scale=0.5):
+    """Return [W1, b1, ...] in float64 for layers of the given widths, biases not zero."""
+    weights = []
+    for n_units in units:
+        weights += [
+            scale * rng.standard_normal((n_inputs, n_units)),
+            scale * rng.standard_normal(n_units),
+        ]
+        n_inputs = n_units
+    return weights
+
+
+def random_target(rng, loss, n_samples, units, labels=False):
+    """Return a valid target for a loss; for cross_entropy class probabilities, or labels."""
+    if loss == "squared_error":
+        return rng.standard_normal((n_samples, units))
+    if loss == "binary_cross_entropy":
+        return rng.uniform(0, 1, (n_samples, units))
+    if labels:
+        return rng.integers(0, units, n_samples)
+    return rng.dirichlet(np.ones(units), n_samples)
+
+
+def assert_bitwise_equal(actual, expected, message=""):
+    """Assert that two lists of arrays (or two arrays) agree in shape, dtype and every bit."""
+    if isinstance(expected, np.ndarray):
+        actual, expected = [actual], [expected]
+    assert len(actual) == len(expected), message
+    for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+        assert a.dtype == e.dtype, f"{message} array {i}: {a.dtype} is not {e.dtype}"
+        assert a.shape == e.shape, f"{message} array {i}: {a.shape} is not {e.shape}"
+        differing = np.count_nonzero(a != e)
+        assert a.tobytes() == e.tobytes(), f"{message} array {i}: {differing} elements differ"
+
+
+def assert_within(actual, expected, tolerance, message=""):
+    """Assert abs(actual - expected) <= tolerance elementwise; NaN fails."""
+    assert actual.shape == expected.shape, f"{message}: {actual.shape} is not {expected.shape}"
+    error = np.abs(actual.astype(expected.dtype) - expected)
+    bad = ~(error <= tolerance)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise AssertionError(
+            f"{message}: {bad.sum()} of {bad.size} elements are off; at {where} came "
+            f"{actual[where]!r}, expected {expected[where]!r}, "
+            f"tolerance {np.broadcast_to(tolerance, bad.shape)[where]:.3g}"
+        )
+
+
+def unaligned(array):
+    """Return a contiguous copy whose base is one element past a 64-byte boundary."""
+    array = np.asarray(array)
+    step = array.itemsize
+    buffer = np.empty(array.nbytes + 64 + step, dtype="uint8")
+    start = -buffer.ctypes.data % 64 + step
+    copied = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copied[...] = array
+    return copied
+
+
+def row_strided(array):
+    """Return a copy whose rows are contiguous but have a gap of three NaN after each."""
+    buffer = np.full((array.shape[0], array.shape[1] + 3), np.nan, dtype=array.dtype)
+    buffer[:, : array.shape[1]] = array
+    return buffer[:, : array.shape[1]]
+
+
+def assert_unchanged_by(net, action, X, y):
+    """Assert that `action` leaves a built, compiled net as it was: weights, optimizer state, flags.
+
+    The hidden state is judged by what it does: the net and a copy from before take the same steps.
+    """
+    before = copy.deepcopy(net)
+    action()
+    assert (net.built, net.compiled, net.n_inputs) == (
+        before.built,
+        before.compiled,
+        before.n_inputs,
+    )
+    assert_bitwise_equal(net.get_weights(), before.get_weights(), "weights")
+    for _ in range(2):
+        assert net.train_on_batch(X, y) == before.train_on_batch(X, y)
+    net.fit(X, y, batch_size=2, shuffle=True, verbose=0)
+    before.fit(X, y, batch_size=2, shuffle=True, verbose=0)
+    assert_bitwise_equal(net.get_weights(), before.get_weights(), "weights after more steps")
+
+
+def python_environment(**variables):
+    """Return the environment of a subprocess that imports the same cymlp as this process."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CYMLP_")}
+    folders = [str(Path(cymlp.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    return {**environment, **variables}
+
+
+def run_python(code, *arguments, cwd=None, timeout=120, **variables):
+    """Run code in a fresh interpreter and return the completed process, output as text."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        env=python_environment(**variables),
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+    )

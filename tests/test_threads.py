@@ -1,0 +1,249 @@
+"""The number of threads changes no bit of any result; forks, Python threads, limits."""
+
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import assert_bitwise_equal, make_net, run_python
+
+import cymlp
+from cymlp import _kernels, _threads
+
+OPENMP = _threads.build_info()["openmp"]
+needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build has no OpenMP")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+
+#: A step of this network is worth more than sixteen threads: 256 samples, 6 operations per weight.
+N_SAMPLES, N_INPUTS, HIDDEN, N_CLASSES, BATCH_SIZE = 600, 150, (130, 70), 10, 256
+
+COMMON = """
+import os
+import numpy as np
+import cymlp
+from cymlp import Sequential
+from cymlp.layers import Dense
+
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((1000, 150)), rng.integers(0, 10, 1000)
+
+
+def fitted():
+    layers = [Dense(300, activation="relu"), Dense(10, activation="softmax")]
+    net = Sequential(layers, n_inputs=150, random_state=0)
+    net.compile(optimizer="adam", loss="cross_entropy")
+    net.fit(X, y, epochs=2, batch_size=500, verbose=0)
+    return b"".join(w.tobytes() for w in net.get_weights())
+
+
+def n_tasks():
+    return len(os.listdir("/proc/self/task"))
+"""
+
+
+def output_of(code, **variables):
+    process = run_python(COMMON + code, **variables)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((N_SAMPLES, N_INPUTS))
+    return X, rng.integers(0, N_CLASSES, N_SAMPLES)
+
+
+def everything(n_threads, data, dtype, activation, optimizer):
+    """Return what training with this many threads makes: losses, weights, outputs, gradients."""
+    cymlp.set_num_threads(n_threads)
+    X, y = data
+    widths = zip(HIDDEN, activation, strict=True)
+    net = make_net(
+        N_INPUTS,
+        [*widths, (N_CLASSES, "softmax")],
+        loss="cross_entropy",
+        optimizer=optimizer,
+        dtype=dtype,
+        metrics=["accuracy"],
+        l2=[(1e-3, False), None, (1e-3, True)],
+    )
+    history = net.fit(X, y, epochs=2, batch_size=BATCH_SIZE, validation_data=data, verbose=0)
+    numbers = [np.array(values) for values in history.history.values()]
+    numbers.append(np.array(net.train_on_batch(X, y)))
+    numbers.append(np.array(list(net.evaluate(X, y).values())))
+    return [*numbers, *net.get_weights(), *net.layer_outputs(X), *net.gradients(X, y)]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("activation", [("relu", "tanh"), ("softmax", "sigmoid")], ids="-".join)
+def test_any_number_of_threads_gives_the_same_bits(isa, dtype, data, activation, optimizer):
+    alone = everything(1, data, dtype, activation, optimizer)
+    for n_threads in (2, 3, 4, 7, 16):
+        team = everything(n_threads, data, dtype, activation, optimizer)
+        assert_bitwise_equal(team, alone, f"{n_threads} threads:")
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 5, 6, 7, 11, 13, 64, 127])
+def test_any_batch_size_with_any_number_of_threads(dtype, n_samples):
+    """Wide enough for threads even where there are fewer samples than threads."""
+    rng = np.random.default_rng(2)
+    X, target = rng.standard_normal((n_samples, 700)), rng.standard_normal((n_samples, 3))
+    results = []
+    for n_threads in (1, 2, 4, 16):
+        cymlp.set_num_threads(n_threads)
+        net = make_net(700, [(900, "relu"), (3, "identity")], dtype=dtype)
+        losses = [net.train_on_batch(X, target) for _ in range(2)]
+        results.append([np.array(losses), *net.get_weights()])
+    for result in results[1:]:
+        assert_bitwise_equal(result, results[0])
+
+
+@needs_openmp
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+def test_threads_are_really_started():
+    """Else the tests above would compare one thread with itself. A tiny network starts none."""
+    code = """
+X_small, y_small = X[:4, :3], y[:4]
+before = n_tasks()
+cymlp.set_num_threads(4)
+net = Sequential([Dense(2)], n_inputs=3)
+net.compile()
+net.fit(X_small, X_small[:, :2], epochs=3, verbose=0)
+print(n_tasks() - before)
+fitted()
+print(n_tasks() - before)
+"""
+    assert output_of(code) == ["0", "3"]
+
+
+def test_set_and_get():
+    for n in (1, 2, 5):
+        cymlp.set_num_threads(n)
+        assert cymlp.get_num_threads() == (n if OPENMP else 1)
+
+
+@needs_openmp
+def test_environment_limits_threads():
+    assert output_of("print(cymlp.get_num_threads())", OMP_NUM_THREADS="3") == ["3"]
+
+
+@needs_openmp
+def test_threadpoolctl_limits_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    n = cymlp.get_num_threads()
+    infos = threadpoolctl.threadpool_info()
+    if not any(info["user_api"] == "openmp" for info in infos):
+        pytest.skip("threadpoolctl finds no OpenMP library that it knows")
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert cymlp.get_num_threads() == 1
+    assert cymlp.get_num_threads() == n
+
+
+def test_show_config_names_the_facts(capsys):
+    cymlp.set_num_threads(2)
+    shown = cymlp.show_config()
+    text = (shown or "") + capsys.readouterr().out
+    for fact in (cymlp.__version__, _kernels.active_isa(), str(cymlp.get_num_threads())):
+        assert fact in text
+    assert "openmp" in text.lower()
+
+
+# --------------------------------------------------------------------------------------------- fork
+
+
+@needs_fork
+def test_child_of_a_fork_trains_like_its_parent():
+    """libgomp's team does not survive a fork; a child that waits for it would hang forever."""
+    code = """
+import signal
+cymlp.set_num_threads(4)
+expected = fitted()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if fitted() == expected and cymlp.get_num_threads() == 1 else 1)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), fitted() == expected)
+"""
+    assert output_of(code) == ["0", "True"]
+
+
+@needs_fork
+def test_fork_before_the_first_fit():
+    code = """
+import signal
+cymlp.set_num_threads(4)
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    import hashlib
+    os.write(writer, hashlib.sha256(fitted()).digest())
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+import hashlib
+same = os.read(reader, 32) == hashlib.sha256(fitted()).digest()
+print(os.waitstatus_to_exitcode(status), same)
+"""
+    assert output_of(code) == ["0", "True"]
+
+
+@needs_fork
+def test_multiprocessing_pool():
+    code = """
+import multiprocessing
+cymlp.set_num_threads(2)
+
+def work(_):
+    return fitted()
+
+expected = fitted()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    results = pool.map_async(work, range(4)).get(60)
+print(all(result == expected for result in results))
+"""
+    assert output_of(code) == ["True"]
+
+
+# ----------------------------------------------------------------------------------- Python threads
+
+
+def test_networks_in_python_threads(data):
+    """Each in a thread of its own, all at once: nothing is shared, not even by accident."""
+    X, y = data
+
+    def train(seed):
+        net = make_net(
+            N_INPUTS,
+            [(HIDDEN[0], "relu"), (N_CLASSES, "softmax")],
+            loss="cross_entropy",
+            optimizer="adam",
+            random_state=seed,
+        )
+        net.fit(X, y, epochs=2, batch_size=64, verbose=0)
+        return net.get_weights()
+
+    expected = [train(seed) for seed in range(4)]
+    results = [None] * 4
+    threads = [
+        threading.Thread(target=lambda i=i: results.__setitem__(i, train(i))) for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result, weights in zip(results, expected, strict=True):
+        assert_bitwise_equal(result, weights)
+
+
+def test_denormals_are_left_as_they_were(data):
+    """Flushing to zero is for the length of a call: the caller's own arithmetic keeps denormals."""
+    X, y = data
+    net = make_net(N_INPUTS, [(HIDDEN[0], "relu"), (N_CLASSES, "softmax")], loss="cross_entropy")
+    net.fit(X, y, verbose=0)
+    net.predict(X)
+    smallest = np.full(40, np.finfo("float32").smallest_subnormal)
+    assert (smallest * np.float32(1) > 0).all()
+    assert sys.float_info.min / 2 > 0

@@ -1,0 +1,446 @@
+"""Training against the NumPy loop, step by step, and what a run promises to be equal to."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from conftest import assert_bitwise_equal, make_net, random_target, random_weights
+from cymlp.layers import Dense
+from cymlp.optimizers import SGD, Adam
+
+from cymlp import Sequential
+from cymlp import _reference as reference
+
+#: name in `_reference` -> the spec, and the numbers that `_reference` takes.
+OPTIMIZERS = {
+    "sgd": (SGD(learning_rate=0.1), {"learning_rate": 0.1}),
+    "momentum": (SGD(learning_rate=0.03, momentum=0.9), {"learning_rate": 0.03, "momentum": 0.9}),
+    "nesterov": (
+        SGD(learning_rate=0.03, momentum=0.9, nesterov=True),
+        {"learning_rate": 0.03, "momentum": 0.9},
+    ),
+    "adam": (
+        Adam(learning_rate=0.01, beta_1=0.8, beta_2=0.99, epsilon=1e-6),
+        {"learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-6},
+    ),
+}
+
+#: Relative to the largest weight; in float32 the twin runs in float64, so this is what some twenty
+#: steps make of the rounding of one.
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+PENALTIES = {
+    "no penalty": None,
+    "L2": [(0.05, False), (0.02, False), None],
+    "L2 per batch": [(0.5, True), None, (0.2, True)],
+}
+N_SAMPLES, BATCH_SIZE, N_EPOCHS = 37, 8, 4
+UNITS = [19, 11, 3]
+HEADS = [
+    ("softmax", "cross_entropy"),
+    ("sigmoid", "binary_cross_entropy"),
+    ("identity", "squared_error"),
+    ("softmax", "squared_error"),
+]
+
+
+def problem(dtype, loss, n_inputs=13, labels=False):
+    """Return (X, target, weights) whose numbers are exact in `dtype`, computed with in float64."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((N_SAMPLES, n_inputs)).astype(dtype).astype("float64")
+    target = random_target(rng, loss, N_SAMPLES, UNITS[-1], labels)
+    if target.dtype == "float64":
+        target = target.astype(dtype).astype("float64")
+    weights = random_weights(rng, n_inputs, UNITS)
+    return X, target, [w.astype(dtype).astype("float64") for w in weights]
+
+
+def net_for(weights, activations, loss, optimizer, dtype, l2=None, **options):
+    layers = list(zip(UNITS, activations, strict=True))
+    return make_net(
+        len(weights[0]),
+        layers,
+        weights=weights,
+        loss=loss,
+        optimizer=OPTIMIZERS[optimizer][0],
+        dtype=dtype,
+        l2=l2,
+        **options,
+    )
+
+
+def assert_close(actual, expected, dtype, message=""):
+    for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+        bound = TOLERANCE[dtype] * max(np.abs(e).max(), 1e-3)
+        np.testing.assert_allclose(a, e, rtol=0, atol=bound, err_msg=f"{message} parameter {i}")
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
+@pytest.mark.parametrize("l2", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("head", "loss"), HEADS, ids=map("-".join, HEADS))
+def test_training_equals_numpy(isa, dtype, head, loss, optimizer, l2, weighted):
+    """Same batches, the last one of five samples instead of eight: same losses, same weights."""
+    X, target, weights = problem(dtype, loss)
+    activations = ("tanh", "relu", head)
+    sample_weight = np.random.default_rng(2).uniform(0.5, 2, N_SAMPLES) if weighted else None
+    eps = np.finfo(dtype).eps
+    batches = list(reference.batches_of(X, target, BATCH_SIZE, sample_weight))
+    settings = OPTIMIZERS[optimizer][1]
+
+    by_step = net_for(weights, activations, loss, optimizer, dtype, l2)
+    actual_losses = []
+    for i, batch in enumerate(batches, start=1):
+        actual_losses.append(by_step.train_on_batch(*batch))
+        expected, losses = reference.train(
+            weights, activations, loss, batches[:i], optimizer, l2=l2, eps=eps, **settings
+        )
+        assert_close(by_step.get_weights(), expected, dtype, f"after step {i}")
+        np.testing.assert_allclose(actual_losses, losses, rtol=TOLERANCE[dtype])
+
+    fitted = net_for(weights, activations, loss, optimizer, dtype, l2)
+    history = fitted.fit(
+        X,
+        target,
+        epochs=N_EPOCHS,
+        batch_size=BATCH_SIZE,
+        shuffle=False,
+        sample_weight=sample_weight,
+        verbose=0,
+    )
+    expected, losses = reference.train(
+        weights, activations, loss, batches * N_EPOCHS, optimizer, l2=l2, eps=eps, **settings
+    )
+    assert_close(fitted.get_weights(), expected, dtype, "after all epochs")
+    shares = [b[2].sum() if weighted else len(b[0]) for b in batches]
+    by_epoch = np.reshape(losses, (N_EPOCHS, -1))
+    expected_losses = [reference.epoch_loss(losses, shares) for losses in by_epoch]
+    np.testing.assert_allclose(history.history["loss"], expected_losses, rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_fit_is_bitwise_train_on_batch(isa, dtype, optimizer):
+    X, target, weights = problem(dtype, "cross_entropy", labels=True)
+    activations = ("relu", "sigmoid", "softmax")
+    fitted = net_for(weights, activations, "cross_entropy", optimizer, dtype)
+    stepped = copy.deepcopy(fitted)
+    fitted.fit(X, target, epochs=2, batch_size=BATCH_SIZE, shuffle=False, verbose=0)
+    for batch in [*reference.batches_of(X, target, BATCH_SIZE)] * 2:
+        stepped.train_on_batch(*batch)
+    assert_bitwise_equal(fitted.get_weights(), stepped.get_weights())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_apply_gradients_is_train_on_batch(isa, dtype, optimizer):
+    """The given gradients are the step's own, L2 included: nothing is added to them."""
+    X, target, weights = problem(dtype, "cross_entropy")
+    activations = ("relu", "sigmoid", "softmax")
+    one = net_for(weights, activations, "cross_entropy", optimizer, dtype, PENALTIES["L2"])
+    two = copy.deepcopy(one)
+    for _ in range(5):
+        one.apply_gradients(one.gradients(X, target))
+        two.train_on_batch(X, target)
+        assert_close(one.get_weights(), two.get_weights(), dtype)
+
+
+def test_labels_are_one_hot_rows(isa, dtype):
+    X, labels, weights = problem(dtype, "cross_entropy", labels=True)
+    activations = ("relu", "tanh", "softmax")
+    histories = []
+    for target in (labels, reference.one_hot(labels, UNITS[-1])):
+        net = net_for(weights, activations, "cross_entropy", "adam", dtype, metrics=["accuracy"])
+        histories.append(net.fit(X, target, epochs=2, verbose=0).history)
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=TOLERANCE[dtype])
+    assert histories[0]["accuracy"] == histories[1]["accuracy"]
+
+
+def test_sample_weights_scale_freely_and_zero_leaves_out(dtype):
+    X, target, weights = problem(dtype, "squared_error")
+    activations = ("relu", "tanh", "identity")
+    sample_weight = np.random.default_rng(3).uniform(0.5, 2, N_SAMPLES)
+    sample_weight[::3] = 0
+    keep = sample_weight > 0
+    nets = [net_for(weights, activations, "squared_error", "sgd", dtype) for _ in range(3)]
+    nets[0].train_on_batch(X, target, sample_weight=sample_weight)
+    nets[1].train_on_batch(X, target, sample_weight=100 * sample_weight)
+    nets[2].train_on_batch(X[keep], target[keep], sample_weight=sample_weight[keep])
+    assert_close(nets[1].get_weights(), nets[0].get_weights(), dtype)
+    assert_close(nets[2].get_weights(), nets[0].get_weights(), dtype)
+
+
+def test_weights_of_one_are_no_weights(dtype):
+    X, target, weights = problem(dtype, "squared_error")
+    nets = [
+        net_for(weights, ("relu", "tanh", "identity"), "squared_error", "sgd", dtype) for _ in "ab"
+    ]
+    nets[0].fit(X, target, verbose=0)
+    nets[1].fit(X, target, verbose=0, sample_weight=np.ones(N_SAMPLES))
+    assert_close(nets[1].get_weights(), nets[0].get_weights(), dtype)
+
+
+# ------------------------------------------------------------------------------ runs that are equal
+
+
+def run_case(dtype, optimizer="adam", random_state=5):
+    """Return a net with its own random weights and the data to fit it on."""
+    X, target, _ = problem(dtype, "cross_entropy", labels=True)
+    layers = list(zip(UNITS, ("relu", "tanh", "softmax"), strict=True))
+    net = make_net(
+        X.shape[1],
+        layers,
+        loss="cross_entropy",
+        optimizer=OPTIMIZERS[optimizer][0],
+        dtype=dtype,
+        random_state=random_state,
+        metrics=["accuracy"],
+    )
+    return net, X, target
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resumed_run_equals_uninterrupted_one(isa, dtype, optimizer):
+    whole, X, target = run_case(dtype, optimizer)
+    parts = copy.deepcopy(whole)
+    options = {"batch_size": BATCH_SIZE, "shuffle": True, "verbose": 0}
+    history = whole.fit(X, target, epochs=5, **options)
+    first = parts.fit(X, target, epochs=3, **options)
+    second = parts.fit(X, target, epochs=2, **options)
+    assert_bitwise_equal(parts.get_weights(), whole.get_weights())
+    for name, values in history.history.items():
+        assert first.history[name] + second.history[name] == values, name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, *(lambda net, p=p: pickle.loads(pickle.dumps(net, p)) for p in (2, 5))],
+    ids=["deepcopy", "pickle 2", "pickle 5"],
+)
+def test_copy_in_the_middle_goes_on_alike(isa, dtype, optimizer, duplicate):
+    net, X, target = run_case(dtype, optimizer)
+    options = {"epochs": 2, "batch_size": BATCH_SIZE, "verbose": 0}
+    net.fit(X, target, **options)
+    other = duplicate(net)
+    assert_bitwise_equal(other.get_weights(), net.get_weights())
+    histories = [n.fit(X, target, **options).history for n in (net, other)]
+    assert histories[0] == histories[1]
+    assert_bitwise_equal(other.get_weights(), net.get_weights())
+
+
+def test_copies_are_independent(dtype):
+    net, X, target = run_case(dtype)
+    net.fit(X, target, verbose=0)
+    before = net.get_weights()
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        other.fit(X, target, verbose=0)
+        assert (other.get_weights()[0] != before[0]).any()
+        assert_bitwise_equal(net.get_weights(), before)
+
+
+def test_unbuilt_and_uncompiled_nets_can_be_copied(dtype):
+    layers = [Dense(3, activation="relu"), Dense(2)]
+    unbuilt = Sequential(layers, dtype=dtype, random_state=1)
+    built = Sequential(layers, n_inputs=4, dtype=dtype, random_state=1)
+    for duplicate in (copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))):
+        other = duplicate(unbuilt)
+        assert not other.built
+        other.build(4)
+        assert_bitwise_equal(other.get_weights(), built.get_weights())
+        assert_bitwise_equal(duplicate(built).get_weights(), built.get_weights())
+        assert not duplicate(built).compiled
+
+
+def test_random_state(dtype):
+    (net, X, target), (same, *_), (other, *_) = (run_case(dtype, random_state=s) for s in (5, 5, 6))
+    assert_bitwise_equal(same.get_weights(), net.get_weights())
+    assert (other.get_weights()[0] != net.get_weights()[0]).any()
+    for n in (net, same, other):
+        n.fit(X, target, batch_size=BATCH_SIZE, verbose=0)
+    assert_bitwise_equal(same.get_weights(), net.get_weights())
+
+
+def test_without_random_state_nets_differ(dtype):
+    nets = [run_case(dtype, random_state=None)[0] for _ in range(2)]
+    assert (nets[0].get_weights()[0] != nets[1].get_weights()[0]).any()
+
+
+def test_every_sample_is_visited_once_per_epoch():
+    """From zero weights and at a tiny rate, one pass over the rows of a unit matrix adds rate * t.
+
+    A sample left out would leave its weight at zero, one taken twice would double it.
+    """
+    target = np.random.default_rng(4).uniform(1, 2, 20)
+    rate = 1e-6
+    for shuffle in (False, True):
+        net = make_net(
+            20,
+            [(1, "identity")],
+            weights=[np.zeros((20, 1)), np.zeros(1)],
+            optimizer=SGD(learning_rate=rate),
+        )
+        net.fit(np.eye(20), target, batch_size=3, shuffle=shuffle, verbose=0)
+        sizes = np.repeat([3, 2], [18, 2])
+        moved = net.get_weights()[0][:, 0] / (rate * target)
+        np.testing.assert_allclose(np.sort(1 / moved), np.sort(sizes), rtol=1e-4)
+
+
+def test_every_epoch_has_an_order_of_its_own(dtype):
+    results = {True: [], False: []}
+    for shuffle, weights in results.items():
+        net, X, target = run_case(dtype, "sgd")
+        start = net.get_weights()
+        for _ in range(3):
+            net.set_weights(start)
+            net.fit(X, target, batch_size=BATCH_SIZE, shuffle=shuffle, verbose=0)
+            weights.append(net.get_weights()[0].tobytes())
+    assert len(set(results[False])) == 1
+    assert len(set(results[True] + results[False])) == 4
+
+
+def test_set_and_get_weights_round_trip(isa, dtype):
+    """Every width around a panel, whatever the layout inside."""
+    rng = np.random.default_rng(8)
+    for inputs in (1, 2, 15, 16, 17, 33):
+        for units in (1, 5, 15, 16, 17, 31, 32, 33, 49):
+            weights = [w.astype(dtype) for w in random_weights(rng, inputs, [units, 3])]
+            net = make_net(inputs, [(units, "relu"), (3, "identity")], dtype=dtype)
+            net.set_weights(weights)
+            assert_bitwise_equal(net.get_weights(), weights, f"{inputs} x {units}")
+
+
+def test_arrays_handed_out_or_in_are_copies(isa, dtype):
+    """Also where a layer fills its panels exactly, and nothing inside would need a new shape."""
+    rng = np.random.default_rng(11)
+    for units in (1, 5, 8, 16, 32):
+        net = make_net(4, [(units, "relu"), (3, "identity")], dtype=dtype)
+        X, target = rng.standard_normal((6, 4)), rng.standard_normal((6, 3))
+        given = net.get_weights()
+        before = [w.copy() for w in given]
+        net.set_weights(given)
+        gradients = net.gradients(X, target)
+        gradients_before = [g.copy() for g in gradients]
+        outputs = net.layer_outputs(X)
+        for array in (*given, *gradients, *outputs):
+            array += 1
+        message = f"{units} units"
+        assert_bitwise_equal(net.get_weights(), before, message)
+        assert_bitwise_equal(net.gradients(X, target), gradients_before, message)
+
+        mine = net.gradients(X, target), net.layer_outputs(X), net.get_weights()
+        copies = copy.deepcopy(mine)
+        net.gradients(-X, target)
+        net.layer_outputs(-X)
+        net.train_on_batch(X, target)
+        for arrays, as_they_were in zip(mine, copies, strict=True):
+            assert_bitwise_equal(arrays, as_they_were, message)
+
+
+# ----------------------------------------------------------------------------- evaluate and predict
+
+
+def test_outputs_evaluate_and_predict_equal_numpy(isa, dtype):
+    for head, loss in HEADS:
+        X, target, weights = problem(dtype, loss)
+        activations = ("tanh", "relu", head)
+        net = net_for(weights, activations, loss, "sgd", dtype, PENALTIES["L2"])
+        outputs = net.layer_outputs(X)
+        expected = reference.layer_outputs(X, weights, activations)
+        assert_close(outputs, expected, dtype)
+        assert_bitwise_equal(net.predict(X), outputs[-1])
+        assert all(y.dtype == dtype for y in outputs)
+        value, _ = reference.loss_and_gradients(
+            X, target, weights, activations, loss, l2=PENALTIES["L2"], eps=np.finfo(dtype).eps
+        )
+        assert net.evaluate(X, target)["loss"] == pytest.approx(value, rel=TOLERANCE[dtype])
+
+
+def test_predict_in_blocks_equals_predict_by_row(isa, dtype):
+    """More samples than any block inside; every row is what it would be alone."""
+    net, X, _ = run_case(dtype)
+    many = np.tile(X, (60, 1))
+    whole = net.predict(many)
+    assert whole.shape == (len(many), UNITS[-1])
+    assert_bitwise_equal(whole, np.tile(whole[: len(X)], (60, 1)))
+    by_row = np.concatenate([net.predict(X[i : i + 1]) for i in range(len(X))])
+    assert_bitwise_equal(by_row, whole[: len(X)])
+
+
+def test_accuracy(dtype):
+    net, X, labels = run_case(dtype)
+    share = float(np.mean(net.predict(X).argmax(axis=1) == labels))
+    assert net.evaluate(X, labels)["accuracy"] == pytest.approx(share, abs=1e-12)
+    rows = reference.one_hot(labels, UNITS[-1])
+    assert net.evaluate(X, rows)["accuracy"] == pytest.approx(share, abs=1e-12)
+    weights = np.random.default_rng(9).uniform(0, 1, len(X))
+    weighted = float(np.average(net.predict(X).argmax(axis=1) == labels, weights=weights))
+    assert net.evaluate(X, labels, sample_weight=weights)["accuracy"] == pytest.approx(weighted)
+
+
+def test_accuracy_of_one_unit(dtype):
+    """Both sides of one half."""
+    X, _, _ = problem(dtype, "squared_error")
+    net = make_net(
+        X.shape[1], [(1, "sigmoid")], loss="binary_cross_entropy", dtype=dtype, metrics=["accuracy"]
+    )
+    target = np.random.default_rng(10).integers(0, 2, N_SAMPLES)
+    share = float(np.mean((net.predict(X)[:, 0] > 0.5) == target))
+    assert 0 < share < 1
+    assert net.evaluate(X, target)["accuracy"] == pytest.approx(share, abs=1e-12)
+
+
+def test_validation_is_evaluate_after_each_epoch(dtype):
+    net, X, target = run_case(dtype)
+    copy_ = copy.deepcopy(net)
+    Xv, yv = X[:11] + 0.5, target[:11]
+    history = net.fit(X, target, epochs=3, validation_data=(Xv, yv), verbose=0)
+    assert history.epoch == [0, 1, 2]
+    for epoch in range(3):
+        copy_.fit(X, target, verbose=0)
+        for name, value in copy_.evaluate(Xv, yv).items():
+            assert history.history[f"val_{name}"][epoch] == value
+
+
+def test_validation_does_not_change_training(dtype):
+    net, X, target = run_case(dtype)
+    other = copy.deepcopy(net)
+    net.fit(X, target, epochs=2, validation_data=(X, target), verbose=0)
+    other.fit(X, target, epochs=2, verbose=0)
+    assert_bitwise_equal(net.get_weights(), other.get_weights())
+
+
+def test_batch_larger_than_the_data_is_one_batch(dtype):
+    net, X, target = run_case(dtype)
+    other = copy.deepcopy(net)
+    net.fit(X, target, batch_size=10_000, shuffle=False, verbose=0)
+    other.train_on_batch(X, target)
+    assert_bitwise_equal(net.get_weights(), other.get_weights())
+
+
+def test_compile_again_starts_the_optimizer_anew(dtype):
+    """Weights stay, moments and the step counter go."""
+    net, X, target = run_case(dtype)
+    net.fit(X, target, epochs=2, verbose=0)
+    fresh, *_ = run_case(dtype)
+    fresh.set_weights(net.get_weights())
+    net.compile(optimizer=OPTIMIZERS["adam"][0], loss="cross_entropy")
+    for n in (net, fresh):
+        n.train_on_batch(X, target)
+    assert_bitwise_equal(net.get_weights(), fresh.get_weights())
+
+
+def test_learning_happens(dtype):
+    """XOR, which no single layer can learn."""
+    X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    target = np.array([0, 1, 1, 0])
+    net = make_net(
+        2,
+        [(8, "tanh"), (1, "sigmoid")],
+        loss="binary_cross_entropy",
+        optimizer=Adam(learning_rate=0.05),
+        dtype=dtype,
+        metrics=["accuracy"],
+    )
+    history = net.fit(X, target, epochs=400, batch_size=4, verbose=0).history
+    assert history["loss"][-1] < 0.05 < history["loss"][0]
+    assert net.evaluate(X, target)["accuracy"] == 1.0
