@@ -95,5 +95,5 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-others = [extension(name) for name in ("_dense", "_network", "_threads")]
+others = [extension(name) for name in ("_dense", "_batch", "_network", "_threads")]
 setup(ext_modules=[kernels, *others], cmdclass={"build_ext": BuildExt})

@@ -16,7 +16,7 @@ cdef struct Dense:
     Py_ssize_t n_units
     int activation
     double l2             # penalty l2 / 2 * sum of the squared weights ...
-    bint l2_per_batch     # ... divided by the number of samples in the batch
+    bint l2_per_batch     # ... divided by the sum of the weights of the batch's samples
     Parameters kernel     # (inputs, units) in panels of units
     Parameters bias       # (units,) filled with zeros to whole panels
     char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
@@ -26,6 +26,9 @@ cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """How many pieces of a size cover n."""
     return (n + size - 1) // size
 
+
+# The factor of the squared weights' penalty, for a batch whose samples weigh so much.
+cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
 
 cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
 cdef Py_ssize_t n_blocks(const Dense* layer) noexcept nogil
@@ -49,8 +52,8 @@ cdef void dense_propagate(
 # the block's squared weights from before, 0 without a penalty. delta's rows hold whole panels.
 cdef double dense_update_block(
     const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
-    char* scratch) noexcept nogil
+    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
+    const Step* step, char* scratch) noexcept nogil
 
 cdef void dense_update_bias(
     const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,

@@ -107,28 +107,27 @@ cdef inline void update_span(
         n, g, parameters.values + offset, at(slot0, offset), at(parameters.slots[1], offset), step)
 
 
-cdef Step step_with_penalty(
-    const Dense* layer, Py_ssize_t n_rows, const Step* step
-) noexcept nogil:
-    cdef Step out = step[0]
-    out.l2 = layer.l2 / n_rows if layer.l2_per_batch else layer.l2
-    return out
+cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil:
+    if not layer.l2_per_batch:
+        return layer.l2
+    return layer.l2 / batch_weight if batch_weight > 0 else 0
 
 
 cdef double dense_update_block(
     const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
-    char* scratch
+    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
+    const Step* step, char* scratch
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Py_ssize_t panel = kernels.panel, tile_rows = kernels.tile_rows
     cdef Py_ssize_t item = kernels.item_size
     cdef Py_ssize_t first = block * kernels.block_rows
     cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
-    cdef Step penalized = step_with_penalty(layer, n_rows, step)
+    cdef Step penalized = step[0]
     cdef char* strips = scratch + TILE_BYTES
     cdef Py_ssize_t p, t, row, offset
     cdef double squares = 0
+    penalized.l2 = l2_of(layer, batch_weight)
     kernels.pack_block(n_rows, n_inputs, x_rows__b_i, first, strips)
     for p in range(n_panels(layer)):
         offset = (p * layer.n_inputs + first) * panel * item
@@ -195,10 +194,10 @@ def pack(matrix, Py_ssize_t panel):
 
 
 def unpack(panels, Py_ssize_t n_columns):
-    """Return the matrix of n_columns columns that stands in panels: the inverse of `pack`."""
+    """Return a copy of the matrix of n_columns columns that stands in panels."""
     count, n_rows, panel = panels.shape
     rows = panels.transpose(1, 0, 2).reshape(n_rows, count * panel)
-    return np.ascontiguousarray(rows[:, :n_columns])
+    return rows[:, :n_columns].copy()
 
 
 cdef class _Operand:
@@ -367,7 +366,7 @@ def gradient(x, delta, *, isa=None, int n_threads=1):
     for block in prange(n_items, nogil=True, num_threads=n_threads, schedule="static"):
         dense_update_block(
             layer, block, n_rows, operand.rows, delta_rows, n_panels(layer) * panel,
-            CYMLP_GRADIENT, &step, scratch + block * size)
+            1, CYMLP_GRADIENT, &step, scratch + block * size)
     dense_update_bias(
         layer, n_rows, delta_rows, n_panels(layer) * panel, CYMLP_GRADIENT, &step, scratch)
     return unpack(kernel_gradient, n_units), bias_gradient[:n_units].copy()

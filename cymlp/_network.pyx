@@ -11,17 +11,19 @@ import numpy as np
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport parallel, threadid
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
+from cymlp._batch cimport (
+    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, targets_from,
+    total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, dense_apply_gradient, dense_forward, dense_propagate, dense_update_bias,
-    dense_update_block, n_blocks, scratch_size, whole)
+    dense_update_block, l2_of, n_blocks, scratch_size, whole)
 from cymlp._dense import pack, unpack
 
 from cymlp._kernels cimport (
-    CYMLP_GRADIENT, CYMLP_IDENTITY, CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
-    CYMLP_SOFTMAX_CROSS_ENTROPY, KernelTable, Step, Targets, kernel_table, optimizer_step)
+    CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
 from cymlp._threads cimport cymlp_barrier, cymlp_now, cymlp_team_size, threads_for
 
 cdef extern from "denormals.h" nogil:
@@ -39,17 +41,6 @@ cdef double FLOPS_PER_WINDOW = 2e8
 cdef Py_ssize_t CHUNK_ROWS = 96
 
 
-cdef struct Samples:
-    const char* x
-    Py_ssize_t x_stride             # in bytes
-    Py_ssize_t n_rows
-    const int64_t* order            # NULL: as they stand
-    const int32_t* labels           # NULL where values are given
-    const char* values
-    Py_ssize_t values_stride        # in bytes
-    const double* weight            # NULL: all 1
-
-
 # What the threads of a team share while they train; changed by thread 0 between barriers only.
 cdef struct Run:
     Samples samples
@@ -63,95 +54,11 @@ cdef struct Run:
     double loss, hits, weight       # sums over the finished batches
 
 
-# Memory of a batch, or of a chunk of rows in inference. Pointers to rows, arrays of row values.
-cdef struct Workspace:
-    const void** x_rows             # of the network's input
-    const void** value_rows
-    int32_t* labels
-    double* scale
-    double* loss
-    double* hit
-
-
-cdef inline Py_ssize_t sample(const Samples* samples, Py_ssize_t index) noexcept nogil:
-    return samples.order[index] if samples.order != NULL else index
-
-
-cdef void gather(
-    const Samples* samples, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop,
-    const Workspace* space
-) noexcept nogil:
-    """Point rows start..stop of a workspace to the samples from first + start on."""
-    cdef Py_ssize_t b, i
-    for b in range(start, stop):
-        i = sample(samples, first + b)
-        space.x_rows[b] = samples.x + i * samples.x_stride
-        if samples.labels != NULL:
-            space.labels[b] = samples.labels[i]
-        elif samples.values != NULL:
-            space.value_rows[b] = samples.values + i * samples.values_stride
-
-
-cdef double weight_of(
-    const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows
-) noexcept nogil:
-    """The sum of the weights of a batch, always taken in the same order."""
-    cdef Py_ssize_t b
-    cdef double total = 0
-    if samples.weight == NULL:
-        return <double> n_rows
-    for b in range(n_rows):
-        total += samples.weight[sample(samples, first + b)]
-    return total
-
-
-cdef inline Targets targets_from(
-    const Samples* samples, const Workspace* space, Py_ssize_t row
-) noexcept nogil:
-    cdef Targets out
-    out.labels__b = space.labels + row if samples.labels != NULL else NULL
-    out.values__b_o = space.value_rows + row if samples.labels == NULL else NULL
-    return out
-
-
 cdef inline Py_ssize_t share(
     Py_ssize_t n, Py_ssize_t unit, int thread, int team
 ) noexcept nogil:
     """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
     return min(n, whole(n, unit) * thread // team * unit)
-
-
-cdef class Arena:
-    """One block of zeroed memory; the arrays in it start on odd multiples of a cache line.
-
-    Arrays whose lengths are multiples of 4 KiB would otherwise fall into the same cache sets.
-    """
-
-    cdef object memory
-    cdef char* base
-    cdef Py_ssize_t used
-
-    def __cinit__(self, Py_ssize_t n_bytes):
-        self.memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
-        self.base = <char*> <size_t> self.memory.ctypes.data
-        self.used = (CACHE_LINE - <size_t> self.base % CACHE_LINE) % CACHE_LINE
-
-    @staticmethod
-    cdef Py_ssize_t room(Py_ssize_t n_bytes):
-        """Return the bytes that `take` uses up for an array."""
-        return (whole(n_bytes, CACHE_LINE) // 2 * 2 + 3) * CACHE_LINE
-
-    cdef object take(self, shape, dtype):
-        """Return a new array of zeros."""
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
-        array = self.memory[self.used:self.used + size].view(dtype).reshape(shape)
-        self.used += Arena.room(size)
-        return array
-
-
-cdef char* address(array):
-    return <char*> <size_t> array.ctypes.data
 
 
 cdef class Network:
@@ -182,7 +89,7 @@ cdef class Network:
     cdef object workspace           # the arena that everything below points into
     cdef Py_ssize_t workspace_rows
     cdef int workspace_team
-    cdef Workspace space
+    cdef BatchRows rows
     cdef char** outputs             # per layer, (batch, stride)
     cdef char** deltas
     cdef const void*** output_rows  # per layer, pointers to the rows of outputs
@@ -412,10 +319,11 @@ cdef class Network:
         cdef Run* shared = &run
         cdef int team
         cdef Py_ssize_t before, steps = 0
-        cdef list keep = []
         self._enter()
         try:
-            self._describe(&run.samples, x, labels, values, weight, order, keep)
+            describe(
+                &run.samples, x, labels, values, weight, order, self.dtype,
+                self.layers[0].n_inputs, self.n_outputs)
             run.batch_size = min(batch_size, run.samples.n_rows)
             run.first = run.row = 0
             run.optimizer = optimizer
@@ -449,7 +357,7 @@ cdef class Network:
         cdef Py_ssize_t last = self.n_layers - 1
         cdef Py_ssize_t window = max(
             CHUNK_ROWS, <Py_ssize_t> (FLOPS_PER_WINDOW / self._flops_per_row())) * team
-        cdef double total_weight
+        cdef double weight
         cdef const Dense* layer
         cdef const void* const* x_rows
         cdef char* scratch = self.scratch + thread * self.scratch_bytes
@@ -457,7 +365,7 @@ cdef class Network:
         while run.first < run.samples.n_rows and not run.pause:
             first = run.first
             n_rows = min(run.batch_size, run.samples.n_rows - first)
-            total_weight = weight_of(&run.samples, first, n_rows)
+            weight = total_weight(&run.samples, first, n_rows)
             if thread == 0:
                 steps += 1
                 run.step = self._step(steps)
@@ -467,7 +375,7 @@ cdef class Network:
                 stop = min(n_rows, row + window)
                 self._rows(
                     run, row + share(stop - row, tile, thread, team),
-                    row + share(stop - row, tile, thread + 1, team), total_weight)
+                    row + share(stop - row, tile, thread + 1, team), weight)
                 if stop == n_rows:
                     break
                 # A batch of many windows may pause between two of them and go on later.
@@ -486,13 +394,13 @@ cdef class Network:
             item = 0
             for i in range(self.n_layers):
                 layer = &self.layers[i]
-                x_rows = self.output_rows[i - 1] if i > 0 else self.space.x_rows
+                x_rows = self.output_rows[i - 1] if i > 0 else self.rows.x
                 for block in range(n_blocks(layer) + 1):
                     if item % team == thread:
                         if block < n_blocks(layer):
                             self.squares[item] = dense_update_block(
                                 layer, block, n_rows, x_rows, self.deltas[i], self.strides[i],
-                                run.optimizer, &run.step, scratch)
+                                weight, run.optimizer, &run.step, scratch)
                         else:
                             dense_update_bias(
                                 layer, n_rows, self.deltas[i], self.strides[i], run.optimizer,
@@ -505,29 +413,29 @@ cdef class Network:
                 run.pause = cymlp_now() > run.deadline
             cymlp_barrier()
             if thread == 0:
-                run.loss += total_weight * self._penalty(n_rows)
-                run.weight += total_weight
+                run.loss += weight * self._penalty(weight)
+                run.weight += weight
         cymlp_restore_denormals(denormals)
 
     cdef void _rows(
-        self, Run* run, Py_ssize_t start, Py_ssize_t stop, double total_weight
+        self, Run* run, Py_ssize_t start, Py_ssize_t stop, double weight
     ) noexcept nogil:
         """Take rows of the batch through forward pass, loss and delta propagation."""
         cdef Py_ssize_t chunk, row, n_rows, i, stride
         for chunk in range(whole(stop - start, CHUNK_ROWS)):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
-            gather(&run.samples, run.first, row, row + n_rows, &self.space)
+            gather(&run.samples, run.first, row, row + n_rows, &self.rows)
             for i in range(self.n_layers):
                 dense_forward(
                     &self.layers[i], self._activation(i), n_rows,
-                    (self.output_rows[i - 1] if i > 0 else self.space.x_rows) + row,
+                    (self.output_rows[i - 1] if i > 0 else self.rows.x) + row,
                     self._at(self.outputs[i], i, row), self.strides[i], True)
-            self._scale(&run.samples, run.first, row, n_rows, total_weight)
+            self._scale(&run.samples, run.first, row, n_rows, weight)
             i = self.n_layers - 1
             stride = self.strides[i]
             self._losses(
-                &run.samples, &self.space, row, n_rows, self._at(self.outputs[i], i, row), stride,
+                &run.samples, &self.rows, row, n_rows, self._at(self.outputs[i], i, row), stride,
                 self._at(self.deltas[i], i, row), stride)
             self.kernels.activate_backward[self.output_activation](
                 n_rows, self.layers[i].n_units, self._at(self.outputs[i], i, row), stride,
@@ -547,43 +455,39 @@ cdef class Network:
 
     cdef void _scale(
         self, const Samples* samples, Py_ssize_t first, Py_ssize_t row, Py_ssize_t n_rows,
-        double total_weight
+        double weight
     ) noexcept nogil:
         """Each row's share of the batch's average; 0 in a batch without any weight."""
         cdef Py_ssize_t b
-        cdef double weight
         for b in range(row, row + n_rows):
-            weight = samples.weight[sample(samples, first + b)] if samples.weight != NULL else 1
-            self.space.scale[b] = weight / total_weight if total_weight > 0 else 0
+            self.rows.scale[b] = weight_at(samples, first + b) / weight if weight > 0 else 0
 
     cdef void _losses(
-        self, const Samples* samples, const Workspace* space, Py_ssize_t row, Py_ssize_t n_rows,
+        self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
         const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
     ) noexcept nogil:
         """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
         cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
-        cdef Targets targets = targets_from(samples, space, row)
+        cdef Targets targets = targets_from(samples, rows, row)
         self.kernels.loss[self.loss](
-            n_rows, n_units, out, out_stride, targets, space.scale + row, space.loss + row, delta,
+            n_rows, n_units, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
             delta_stride)
         if self.wants_accuracy:
             self.kernels.accuracy(
                 n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
-                space.hit + row)
+                rows.hit + row)
 
     cdef void _count(self, Run* run, Py_ssize_t n_rows) noexcept nogil:
         """Add the batch's loss and hits to the epoch's, in the order of its rows."""
         cdef Py_ssize_t b
         cdef double weight
         for b in range(n_rows):
-            weight = 1
-            if run.samples.weight != NULL:
-                weight = run.samples.weight[sample(&run.samples, run.first + b)]
-            run.loss += weight * self.space.loss[b]
+            weight = weight_at(&run.samples, run.first + b)
+            run.loss += weight * self.rows.loss[b]
             if self.wants_accuracy:
-                run.hits += weight * self.space.hit[b]
+                run.hits += weight * self.rows.hit[b]
 
-    cdef double _penalty(self, Py_ssize_t n_rows) noexcept nogil:
+    cdef double _penalty(self, double batch_weight) noexcept nogil:
         """The L2 penalty of the weights before the update, from the sums that its blocks left."""
         cdef Py_ssize_t i, block, item = 0
         cdef double penalty = 0, squares
@@ -592,14 +496,8 @@ cdef class Network:
             for block in range(n_blocks(&self.layers[i])):
                 squares += self.squares[item + block]
             item += n_blocks(&self.layers[i]) + 1
-            penalty += self._layer_penalty(i, squares, n_rows)
+            penalty += 0.5 * l2_of(&self.layers[i], batch_weight) * squares
         return penalty
-
-    cdef double _layer_penalty(
-        self, Py_ssize_t i, double squares, Py_ssize_t n_rows
-    ) noexcept nogil:
-        cdef double penalty = 0.5 * self.layers[i].l2 * squares
-        return penalty / n_rows if self.layers[i].l2_per_batch else penalty
 
     cdef _need_workspace(self, Py_ssize_t n_rows, int team):
         """Lay out the memory of a batch in one arena; nothing is allocated after that."""
@@ -614,7 +512,7 @@ cdef class Network:
         sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
         total = (
             sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
-            + 6 * Arena.room(8 * n_rows) + Arena.room(8 * n_items)
+            + rows_room(n_rows) + Arena.room(8 * n_items)
             + Arena.room(scratch_bytes * team))
         cdef Arena arena = Arena(total)
         self.workspace_rows = 0  # until all is laid out
@@ -628,75 +526,12 @@ cdef class Network:
             for b in range(n_rows):
                 self.output_rows[i][b] = self._at(self.outputs[i], i, b)
                 self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
-        self._lay_out(&self.space, arena, n_rows)
+        self.rows = take_rows(arena, n_rows)
         self.squares = <double*> address(arena.take(n_items, np.float64))
         self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
         self.scratch_bytes = scratch_bytes
         self.workspace_rows = n_rows
         self.workspace_team = team
-
-    cdef _lay_out(self, Workspace* space, Arena arena, Py_ssize_t n_rows):
-        space.x_rows = <const void**> address(arena.take(n_rows, np.intp))
-        space.value_rows = <const void**> address(arena.take(n_rows, np.intp))
-        space.labels = <int32_t*> address(arena.take(n_rows, np.int32))
-        space.scale = <double*> address(arena.take(n_rows, np.float64))
-        space.loss = <double*> address(arena.take(n_rows, np.float64))
-        space.hit = <double*> address(arena.take(n_rows, np.float64))
-
-    cdef _describe(self, Samples* samples, x, labels, values, weight, order, list keep):
-        """Fill `samples` with the addresses of arrays, all of which are checked here."""
-        cdef const int32_t[::1] label_view
-        cdef const int64_t[::1] order_view
-        cdef const double[::1] weight_view
-        cdef Py_ssize_t n_rows = x.shape[0]
-        keep.append((x, labels, values, weight, order))
-        samples.n_rows = n_rows
-        samples.x_stride = self._rows_of(x, self.layers[0].n_inputs, n_rows, &samples.x)
-        samples.values = NULL
-        samples.values_stride = 0
-        samples.labels = NULL
-        samples.weight = NULL
-        samples.order = NULL
-        if values is not None:
-            samples.values_stride = self._rows_of(values, self.n_outputs, n_rows, &samples.values)
-        if labels is not None:
-            label_view = labels
-            if len(labels) != n_rows or labels.min() < 0 or labels.max() >= self.n_outputs:
-                raise ValueError("labels do not fit the samples or the outputs")
-            samples.labels = &label_view[0]
-        if weight is not None:
-            weight_view = weight
-            if len(weight) != n_rows:
-                raise ValueError("weight does not fit the samples")
-            samples.weight = &weight_view[0]
-        if order is not None:
-            order_view = order
-            if len(order) != n_rows or order.min() < 0 or order.max() >= n_rows:
-                raise ValueError("order does not fit the samples")
-            samples.order = &order_view[0]
-
-    cdef Py_ssize_t _rows_of(
-        self, array, Py_ssize_t n_columns, Py_ssize_t n_rows, const char** base
-    ) except? -1:
-        """Check a matrix of the dtype, set its address and return its row stride in bytes."""
-        cdef const float[:, :] narrow
-        cdef const double[:, :] wide
-        cdef Py_ssize_t column_stride, row_stride
-        if array.dtype != self.dtype or array.shape != (n_rows, n_columns) or n_rows == 0:
-            raise ValueError(
-                f"expected ({n_rows}, {n_columns}) {self.dtype.name}, got {array.shape} "
-                f"{array.dtype.name}")
-        if self.kernels.item_size == sizeof(float):
-            narrow = array
-            base[0] = <const char*> &narrow[0, 0]
-            row_stride, column_stride = narrow.strides[0], narrow.strides[1]
-        else:
-            wide = array
-            base[0] = <const char*> &wide[0, 0]
-            row_stride, column_stride = wide.strides[0], wide.strides[1]
-        if n_columns > 1 and column_stride != <Py_ssize_t> self.kernels.item_size:
-            raise ValueError("the columns of a matrix must be contiguous")
-        return row_stride
 
     # Inference
 
@@ -724,15 +559,16 @@ cdef class Network:
             hits += weights[b] * hit[b]
         for i in range(self.n_layers):
             if self.layers[i].l2 != 0:
-                penalty += self._layer_penalty(i, self.kernels.sum_of_squares(
-                    self.arrays[i]["kernel"].size, self.layers[i].kernel.values), n_rows)
+                penalty += 0.5 * l2_of(&self.layers[i], total) * self.kernels.sum_of_squares(
+                    self.arrays[i]["kernel"].size, self.layers[i].kernel.values)
         return loss_sum / (total or 1) + penalty, hits / (total or 1)
 
     cdef _infer(self, x, labels, values, outputs, double[::1] loss, double[::1] hit):
         """Take all rows through the layers; with targets, also through the loss."""
         cdef Samples samples
-        cdef list keep = [outputs]
-        self._describe(&samples, x, labels, values, None, None, keep)
+        describe(
+            &samples, x, labels, values, None, None, self.dtype, self.layers[0].n_inputs,
+            self.n_outputs)
         cdef Py_ssize_t n_rows = samples.n_rows, widest = 0, i, start, stop, window
         for i in range(self.n_layers):
             widest = max(widest, self.strides[i])
@@ -749,10 +585,10 @@ cdef class Network:
         cdef int team = threads_for(flops * n_rows)
         cdef Py_ssize_t chunk = min(n_rows, CHUNK_ROWS)
         cdef Py_ssize_t buffer_bytes = Arena.room(chunk * widest * self.dtype.itemsize)
-        cdef Arena arena = Arena(2 * team * buffer_bytes + 6 * Arena.room(8 * team * chunk))
-        cdef Workspace space
-        cdef Workspace* shared = &space
-        self._lay_out(shared, arena, team * chunk)
+        cdef Arena arena = Arena(2 * team * buffer_bytes + rows_room(team * chunk))
+        cdef BatchRows rows
+        cdef BatchRows* shared = &rows
+        rows = take_rows(arena, team * chunk)
         cdef char* buffers = address(arena.take(2 * team * buffer_bytes, np.uint8))
         cdef double* losses = &loss[0] if loss is not None else NULL
         cdef double* hits = &hit[0] if hit is not None else NULL
@@ -772,12 +608,12 @@ cdef class Network:
             PyErr_CheckSignals()
 
     cdef void _infer_rows(
-        self, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, const Workspace* shared,
+        self, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, const BatchRows* shared,
         char* buffers, Py_ssize_t buffer_bytes, Py_ssize_t chunk, char** out, double* losses,
         double* hits, int thread, int team
     ) noexcept nogil:
         """The part of one thread of rows start..stop, chunk by chunk through all layers."""
-        cdef Workspace space = shared[0]
+        cdef BatchRows rows = shared[0]
         cdef Py_ssize_t item = self.kernels.item_size, tile = self.kernels.tile_rows
         cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
         cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
@@ -787,16 +623,16 @@ cdef class Network:
         cdef char* y
         cdef char* spare
         cdef uint64_t denormals = cymlp_flush_denormals()
-        space.x_rows += thread * chunk
-        space.value_rows += thread * chunk
-        space.labels += thread * chunk
-        space.scale += thread * chunk
-        space.hit += thread * chunk
-        space.loss += thread * chunk
+        rows.x += thread * chunk
+        rows.values += thread * chunk
+        rows.labels += thread * chunk
+        rows.scale += thread * chunk
+        rows.hit += thread * chunk
+        rows.loss += thread * chunk
         for c in range(whole(end - first, chunk)):
             row = first + c * chunk
             n_rows = min(chunk, end - row)
-            gather(samples, row, 0, n_rows, &space)
+            gather(samples, row, 0, n_rows, &rows)
             y = buffers + 2 * thread * buffer_bytes
             spare = y + buffer_bytes
             for i in range(self.n_layers):
@@ -805,18 +641,18 @@ cdef class Network:
                     stride = self.layers[i].n_units
                     y = out[i] + row * stride * item
                     dense_forward(
-                        &self.layers[i], activation, n_rows, space.x_rows, y, stride, False)
+                        &self.layers[i], activation, n_rows, rows.x, y, stride, False)
                 else:
                     stride = self.strides[i]
                     dense_forward(
-                        &self.layers[i], activation, n_rows, space.x_rows, spare, stride, True)
+                        &self.layers[i], activation, n_rows, rows.x, spare, stride, True)
                     y, spare = spare, y
                 for b in range(n_rows):
-                    space.x_rows[b] = y + b * stride * item
+                    rows.x[b] = y + b * stride * item
             if evaluates:
-                self._losses(samples, &space, 0, n_rows, y, stride, spare, stride)
+                self._losses(samples, &rows, 0, n_rows, y, stride, spare, stride)
                 for b in range(n_rows):
-                    losses[row + b] = space.loss[b]
+                    losses[row + b] = rows.loss[b]
                     if self.wants_accuracy:
-                        hits[row + b] = space.hit[b]
+                        hits[row + b] = rows.hit[b]
         cymlp_restore_denormals(denormals)

@@ -333,21 +333,30 @@ def layer_outputs(x, weights, activations):
     return outputs
 
 
-def l2_factors(l2, n_layers, n_samples):
-    """Return by layer the factor of 1/2 sum(W**2): strength, or per batch strength / n_samples.
+def l2_factors(l2, n_layers, batch_weight):
+    """Return by layer the factor of 1/2 sum(W**2): strength, or per batch strength / batch_weight.
 
     Parameters
     ----------
     l2 : None or sequence of (None or (float, bool))
         Per layer its (strength, per_batch); None where there is no penalty.
-    n_layers, n_samples : int
+    n_layers : int
+    batch_weight : float
+        Sum of the sample weights of a batch: their number, where there are none. A batch without
+        any weight has no penalty per batch.
+
+    Returns
+    -------
+    list of float
     """
     if l2 is None:
         return [0.0] * n_layers
     factors = []
     for entry in l2:
         strength, per_batch = entry or (0.0, False)
-        factors.append(strength / n_samples if per_batch else strength)
+        if per_batch:
+            strength = strength / batch_weight if batch_weight > 0 else 0.0
+        factors.append(strength)
     return factors
 
 
@@ -371,7 +380,7 @@ def loss_and_gradients(
     loss : {"squared_error", "cross_entropy", "binary_cross_entropy"}
         Computed from the logits where `FUSED` lists the pair of output activation and loss.
     sample_weight : array_like of shape (samples,), default=None
-        None means ones.
+        None means ones. Where all are zero, so is the average.
     l2 : sequence, default=None
         See `l2_factors`.
     eps : float, default=None
@@ -391,11 +400,12 @@ def loss_and_gradients(
     >>> loss_and_gradients(one, one, weights, ["identity"], "squared_error")
     (0.5, [array([[1.]]), array([1.])])
     """
-    kernels, n_samples, n_layers = weights[::2], len(x), len(activations)
-    scale = (
-        np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight, dtype="float64")
-    )
-    scale = (scale / scale.sum()).astype(x.dtype)
+    kernels, n_layers = weights[::2], len(activations)
+    scale = np.ones(len(x))
+    if sample_weight is not None:
+        scale = np.asarray(sample_weight, dtype="float64")
+    batch_weight = scale.sum()
+    scale = (scale / (batch_weight or 1)).astype(x.dtype)
 
     fused = FUSED.get((activations[-1], loss))
     forward_activations = list(activations)
@@ -407,7 +417,7 @@ def loss_and_gradients(
     delta = scale[:, None] * loss_deltas(fused or loss, outputs[-1], target, eps)
     delta = activate_backward(forward_activations[-1], outputs[-1], delta)
 
-    factors = l2_factors(l2, n_layers, n_samples)
+    factors = l2_factors(l2, n_layers, batch_weight)
     gradients = [None] * len(weights)
     for layer in reversed(range(n_layers)):
         below = outputs[layer - 1] if layer else x

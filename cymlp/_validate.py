@@ -97,7 +97,10 @@ def seed(name: str, value: Any) -> int:
     return integer(name, value, low=0, high=2**63 - 1)
 
 
-def _numeric(name: str, value: Any) -> np.ndarray:
+def numeric(name: str, value: Any) -> np.ndarray:
+    """Return value as an array of booleans or real numbers."""
+    if value is None:
+        _reject(name, value, "an array", TypeError)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -150,7 +153,7 @@ def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) 
 
     Nothing is copied where the array has the dtype and contiguous columns already.
     """
-    array = _numeric(name, value)
+    array = numeric(name, value)
     if array.ndim != 2:
         hint = " (one sample: reshape(1, -1))" if array.ndim == 1 else ""
         raise ValueError(
@@ -177,9 +180,8 @@ def _same_length(name: str, array: np.ndarray, n_rows: int) -> None:
         )
 
 
-def class_labels(name: str, value: Any, n_rows: int, n_classes: int) -> np.ndarray:
-    """Return integer labels within [0, n_classes) as a private int32 copy."""
-    array = _numeric(name, value)
+def class_labels(name: str, array: np.ndarray, n_rows: int, n_classes: int) -> np.ndarray:
+    """Return labels of a numeric 1-D array, within [0, n_classes), as a private int32 copy."""
     _same_length(name, array, n_rows)
     if array.dtype.kind == "f":
         _require_finite(name, array)
@@ -196,10 +198,9 @@ def class_labels(name: str, value: Any, n_rows: int, n_classes: int) -> np.ndarr
 
 
 def target_values(
-    name: str, value: Any, n_rows: int, n_columns: int, kind: np.dtype, unit_interval: bool
+    name: str, array: np.ndarray, n_rows: int, n_columns: int, kind: np.dtype, unit_interval: bool
 ) -> np.ndarray:
-    """Return targets as (n_rows, n_columns) of a dtype; 1-D is accepted for one column."""
-    array = _numeric(name, value)
+    """Return a numeric array as (n_rows, n_columns) of a dtype; 1-D goes for one column."""
     if array.ndim == 1 and n_columns == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != n_columns:
@@ -217,7 +218,7 @@ def target_values(
 
 def sample_weights(name: str, value: Any, n_rows: int) -> np.ndarray:
     """Return non-negative weights, not all zero, as float64."""
-    array = _numeric(name, value)
+    array = numeric(name, value)
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, a weight per sample, got shape {array.shape}")
     _same_length(name, array, n_rows)
@@ -242,7 +243,7 @@ def parameter_list(
         )
     arrays = []
     for index, (item, shape) in enumerate(zip(value, shapes)):
-        array = _numeric(f"{name}[{index}]", item)
+        array = numeric(f"{name}[{index}]", item)
         if array.shape != shape:
             raise ValueError(f"{name}[{index}] must have shape {shape}, got {array.shape}")
         arrays.append(_as(f"{name}[{index}]", array, kind))

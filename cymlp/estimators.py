@@ -114,7 +114,7 @@ class _BaseMLP(BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
         "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -488,7 +488,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         How the weights are updated.
     alpha : float, default=0.0001
         Strength of the L2 penalty ``alpha / 2 * sum(W**2)``, divided by the number of samples in
-        the batch.
+        the batch (the sum of their weights).
     batch_size : int or 'auto', default='auto'
         Samples per update; 'auto' is ``min(200, n_samples)``.
     learning_rate_init : float, default=0.001
@@ -506,7 +506,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the previous `fit`.
     momentum : float, default=0.9
-        Momentum in [0, 1], for solver='sgd'.
+        Momentum in [0, 1), for solver='sgd'.
     nesterovs_momentum : bool, default=True
         Whether momentum is Nesterov's, for solver='sgd' and momentum > 0.
     early_stopping : bool, default=False
@@ -750,7 +750,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):
         How the weights are updated.
     alpha : float, default=0.0001
         Strength of the L2 penalty ``alpha / 2 * sum(W**2)``, divided by the number of samples in
-        the batch.
+        the batch (the sum of their weights).
     batch_size : int or 'auto', default='auto'
         Samples per update; 'auto' is ``min(200, n_samples)``.
     learning_rate_init : float, default=0.001
@@ -768,7 +768,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the previous `fit`.
     momentum : float, default=0.9
-        Momentum in [0, 1], for solver='sgd'.
+        Momentum in [0, 1), for solver='sgd'.
     nesterovs_momentum : bool, default=True
         Whether momentum is Nesterov's, for solver='sgd' and momentum > 0.
     early_stopping : bool, default=False

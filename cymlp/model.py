@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,27 +10,15 @@ import numpy as np
 from cymlp import _validate
 from cymlp._lower import lower_layers, lower_training
 from cymlp._random import Purpose, stream
+from cymlp.data import Samples, prepare
 from cymlp.history import History
 from cymlp.layers import Dense
-from cymlp.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Loss
+from cymlp.losses import LOSSES, Loss
 from cymlp.metrics import METRICS, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
 
 __all__ = ["Sequential"]
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Validated samples as the core takes them: either labels or values are given."""
-
-    x: np.ndarray
-    labels: np.ndarray | None
-    values: np.ndarray | None
-    weight: np.ndarray | None
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 class Sequential:
@@ -240,24 +227,18 @@ class Sequential:
 
     # Samples
 
-    def _prepare(self, X: Any, y: Any, sample_weight: Any = None, names: str = "") -> _Samples:
+    def _prepare(self, X: Any, y: Any, sample_weight: Any = None, within: str = "") -> Samples:
         """Validate samples for training or evaluation, without changing anything."""
-        x = _validate.matrix(names + "X", X, self.dtype, self.n_inputs)
-        weight = None
-        if sample_weight is not None:
-            weight = _validate.sample_weights(names + "sample_weight", sample_weight, len(x))
-        labels = values = None
-        if y is None:
-            raise TypeError(f"{names}y must be an array of targets, got None")
-        ndim = np.ndim(y)
-        if isinstance(self.loss, CrossEntropy) and ndim == 1:
-            labels = _validate.class_labels(names + "y", y, len(x), self.n_outputs)
-        else:
-            unit = isinstance(self.loss, (CrossEntropy, BinaryCrossEntropy))
-            values = _validate.target_values(
-                names + "y", y, len(x), self.n_outputs, self.dtype, unit
-            )
-        return _Samples(x, labels, values, weight)
+        return prepare(
+            X,
+            y,
+            sample_weight,
+            loss=self.loss,
+            n_inputs=self.n_inputs,
+            n_outputs=self.n_outputs,
+            dtype=self.dtype,
+            within=within,
+        )
 
     def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
         logs = {"loss": loss}
@@ -324,9 +305,9 @@ class Sequential:
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
         samples = self._prepare(X, y, sample_weight)
-        validation = self._prepare_validation(validation_data, samples.x.shape[1])
+        validation = self._prepare_validation(validation_data, samples.n_inputs)
         progress = EpochProgress(epochs, len(samples), verbose)
-        self.build(samples.x.shape[1])
+        self.build(samples.n_inputs)
         history = History()
         try:
             for epoch in range(epochs):
@@ -341,7 +322,7 @@ class Sequential:
             progress.close()
         return history
 
-    def _prepare_validation(self, data: Any, n_inputs: int) -> _Samples | None:
+    def _prepare_validation(self, data: Any, n_inputs: int) -> Samples | None:
         if data is None:
             return None
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -350,17 +331,17 @@ class Sequential:
                 f"{type(data).__name__}"
                 + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
             )
-        samples = self._prepare(*data, names="validation_data: ")
-        if samples.x.shape[1] != n_inputs:
+        samples = self._prepare(*data, within="validation_data: ")
+        if samples.n_inputs != n_inputs:
             raise ValueError(
                 f"validation_data: X must have {n_inputs} columns, as X has, got "
-                f"{samples.x.shape[1]}"
+                f"{samples.n_inputs}"
             )
         return samples
 
     def _run_epoch(
         self,
-        samples: _Samples,
+        samples: Samples,
         batch_size: int,
         shuffle: bool,
         tick: Callable[[int, dict[str, float]], None] | None = None,
@@ -403,7 +384,7 @@ class Sequential:
         if not self.compiled:
             raise ValueError("train_on_batch needs a loss and an optimizer: call compile(...) first")
         samples = self._prepare(X, y, sample_weight)
-        self.build(samples.x.shape[1])
+        self.build(samples.n_inputs)
         loss, _ = self._network.train(
             samples.x, samples.labels, samples.values, samples.weight, None, len(samples)
         )
@@ -524,7 +505,7 @@ class Sequential:
         self._require("evaluate", compiled=True)
         return self._evaluate(self._prepare(X, y, sample_weight))
 
-    def _evaluate(self, samples: _Samples) -> dict[str, float]:
+    def _evaluate(self, samples: Samples) -> dict[str, float]:
         result = self._network.evaluate(samples.x, samples.labels, samples.values, samples.weight)
         return self._logs(*result)
 

@@ -32,8 +32,8 @@ class L2(Regularizer):
     strength : float
         At least 0.
     per_batch : bool, default=False
-        Divide the penalty by the number of samples in the batch: the meaning of scikit-learn's
-        ``alpha``.
+        Divide the penalty by the number of samples in the batch, or the sum of their weights:
+        the meaning of scikit-learn's ``alpha``.
 
     Raises
     ------

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cymlp.layers import Dense
-from cymlp.regularizers import L2
 
 import cymlp
 from cymlp import Sequential, _kernels
+from cymlp.layers import Dense
+from cymlp.regularizers import L2
 
 DTYPES = ("float32", "float64")
 ISAS = tuple(_kernels.available_isas())

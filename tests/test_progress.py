@@ -62,7 +62,7 @@ def test_verbose_is_checked(verbose):
 
 
 def test_auto_shows_a_bar_on_a_terminal(monkeypatch):
-    terminal = terminal_as_stderr(monkeypatch)
+    terminal_as_stderr(monkeypatch)
     assert EpochProgress(1, 10).verbose == 1
 
 
@@ -78,7 +78,6 @@ def test_auto_is_quiet_without_a_stream(monkeypatch, stderr):
 
 
 def test_auto_is_quiet_on_a_closed_stream(monkeypatch):
-    terminal = terminal_as_stderr(monkeypatch)
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
@@ -202,7 +201,6 @@ def test_samples_per_second(capsys, monkeypatch, n_samples, seconds, rate):
 
 def test_bar_is_a_widget_in_a_notebook(monkeypatch):
     """What tqdm.auto gives is what is used: in a notebook that is the widget."""
-    terminal = terminal_as_stderr(monkeypatch)
     made = []
 
     class Widget:

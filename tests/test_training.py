@@ -6,11 +6,11 @@ import pickle
 import numpy as np
 import pytest
 from conftest import assert_bitwise_equal, make_net, random_target, random_weights
-from cymlp.layers import Dense
-from cymlp.optimizers import SGD, Adam
 
 from cymlp import Sequential
 from cymlp import _reference as reference
+from cymlp.layers import Dense
+from cymlp.optimizers import SGD, Adam
 
 #: name in `_reference` -> the spec, and the numbers that `_reference` takes.
 OPTIMIZERS = {
@@ -21,14 +21,14 @@ OPTIMIZERS = {
         {"learning_rate": 0.03, "momentum": 0.9},
     ),
     "adam": (
-        Adam(learning_rate=0.01, beta_1=0.8, beta_2=0.99, epsilon=1e-6),
-        {"learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-6},
+        Adam(learning_rate=0.01, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
+        {"learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3},
     ),
 }
 
-#: Relative to the largest weight; in float32 the twin runs in float64, so this is what some twenty
-#: steps make of the rounding of one.
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+#: Relative to the largest weight: some hundred units in the last place of float64, and a dozen of
+#: float32, where the twin runs in float64. Measured: half of that.
+TOLERANCE = {"float64": 1e-13, "float32": 2e-6}
 
 PENALTIES = {
     "no penalty": None,
@@ -167,6 +167,26 @@ def test_sample_weights_scale_freely_and_zero_leaves_out(dtype):
     nets[2].train_on_batch(X[keep], target[keep], sample_weight=sample_weight[keep])
     assert_close(nets[1].get_weights(), nets[0].get_weights(), dtype)
     assert_close(nets[2].get_weights(), nets[0].get_weights(), dtype)
+
+
+@pytest.mark.parametrize("l2", PENALTIES.values(), ids=PENALTIES)
+def test_batch_without_any_weight(dtype, l2):
+    """It has no loss to learn from; a constant penalty still pulls at the weights."""
+    X, target, weights = problem(dtype, "squared_error")
+    activations = ("relu", "tanh", "identity")
+    sample_weight = np.ones(N_SAMPLES)
+    sample_weight[BATCH_SIZE : 2 * BATCH_SIZE] = 0
+    net = net_for(weights, activations, "squared_error", "momentum", dtype, l2)
+    options = {"batch_size": BATCH_SIZE, "shuffle": False, "sample_weight": sample_weight}
+    history = net.fit(X, target, verbose=0, **options)
+    batches = list(reference.batches_of(X, target, BATCH_SIZE, sample_weight))
+    settings = OPTIMIZERS["momentum"][1]
+    expected, losses = reference.train(
+        weights, activations, "squared_error", batches, "momentum", l2=l2, **settings
+    )
+    assert_close(net.get_weights(), expected, dtype)
+    loss = reference.epoch_loss(losses, [batch[2].sum() for batch in batches])
+    np.testing.assert_allclose(history.history["loss"], [loss], rtol=TOLERANCE[dtype])
 
 
 def test_weights_of_one_are_no_weights(dtype):

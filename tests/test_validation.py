@@ -6,15 +6,15 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import assert_bitwise_equal, assert_unchanged_by, make_net
+
+import cymlp
+from cymlp import Sequential
 from cymlp.activations import Softmax
 from cymlp.initializers import GlorotUniform
 from cymlp.layers import Dense
 from cymlp.losses import CrossEntropy
 from cymlp.optimizers import SGD, Adam
 from cymlp.regularizers import L2
-
-import cymlp
-from cymlp import Sequential
 
 N_INPUTS, N_CLASSES = 4, 3
 X = np.random.default_rng(0).standard_normal((6, N_INPUTS))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_net
-from cymlp.layers import Dense
-from cymlp.optimizers import SGD
 
 from cymlp import Sequential
+from cymlp.layers import Dense
+from cymlp.optimizers import SGD
 
 EXAMPLE = json.loads(Path(__file__).with_name("data").joinpath("worked_example.json").read_text())
 

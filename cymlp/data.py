@@ -1,0 +1,101 @@
+"""Samples as the core takes them: validated once, then visited as often as training wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cymlp import _validate
+from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
+
+__all__ = ["Samples", "prepare"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Validated samples; either labels or values are given.
+
+    Attributes
+    ----------
+    x : ndarray of shape (samples, inputs), of the network's dtype, columns contiguous
+    labels : ndarray of shape (samples,), int32, or None
+        Class labels.
+    values : ndarray of shape (samples, outputs), of the network's dtype, or None
+        Target values.
+    weight : ndarray of shape (samples,), float64, or None
+        Weights of the samples.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    values: np.ndarray | None
+    weight: np.ndarray | None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.x)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of columns of x."""
+        return self.x.shape[1]
+
+
+def prepare(
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    loss: Loss | None,
+    n_inputs: int | None,
+    n_outputs: int,
+    dtype: np.dtype,
+    within: str = "",
+) -> Samples:
+    """Validate samples for training or evaluation.
+
+    Parameters
+    ----------
+    X : array-like of shape (samples, inputs)
+    y : array-like of shape (samples,) or (samples, outputs)
+        Targets, as the loss takes them.
+    sample_weight : array-like of shape (samples,), or None
+    loss : Loss
+    n_inputs : int or None
+        Columns that X must have; None for any number.
+    n_outputs : int
+        Outputs of the network.
+    dtype : numpy.dtype
+        Of the network.
+    within : str, default=""
+        What errors say in front of the names of arguments.
+
+    Returns
+    -------
+    Samples
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it must be.
+    """
+    x = _validate.matrix(within + "X", X, dtype, n_inputs)
+    weight = None
+    if sample_weight is not None:
+        weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))
+    y_name = within + "y"
+    targets = _validate.numeric(y_name, y)
+    if isinstance(loss, CrossEntropy) and targets.ndim == 1:
+        labels = _validate.class_labels(y_name, targets, len(x), n_outputs)
+        return Samples(x, labels, None, weight)
+    values = _validate.target_values(
+        y_name,
+        targets,
+        len(x),
+        n_outputs,
+        dtype,
+        unit_interval=isinstance(loss, (CrossEntropy, BinaryCrossEntropy)),
+    )
+    return Samples(x, None, values, weight)
