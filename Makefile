@@ -21,7 +21,7 @@ METADATA := $(sort $(wildcard README.md LICENSE MANIFEST.in))
 SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
 
 SANITIZED := build/sanitize
-SANITIZED_TESTS ?= tests/test_kernels.py
+SANITIZED_TESTS ?= $(addprefix tests/test_,kernels.py dense.py gradients.py training.py)
 TRACED := build/coverage
 
 .DEFAULT_GOAL := help
@@ -85,7 +85,7 @@ $(SANITIZED)/.built: $(SOURCES) | $(STAMPS)/dev
 	CYMLP_SANITIZE=1 $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	touch $@
 
-sanitize: $(SANITIZED)/.built ## run the kernel tests under AddressSanitizer and UBSan (GCC)
+sanitize: $(SANITIZED)/.built ## run the tests of the core under AddressSanitizer and UBSan (GCC)
 	rm -rf $(SANITIZED)/tests
 	cp -R tests pyproject.toml $(SANITIZED)
 	cd $(SANITIZED) && PYTHONPATH=lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \

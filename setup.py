@@ -27,7 +27,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "linetrace": COVERAGE,
 }
-UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden"]
+UNIX_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 UNIX_WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 UNIX_SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
 MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise"]

@@ -35,16 +35,17 @@ def integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
     return number
 
 
-def real(
-    name: str, value: Any, *, low: float, high: float = np.inf, open_low: bool = False
-) -> float:
-    """Return value as a finite float within [low, high), or (low, high) where open_low."""
-    bound = "greater than" if open_low else "of at least"
-    expected = f"a number {bound} {low:g}" + (f" and less than {high:g}" if high < np.inf else "")
+def real(name: str, value: Any, *, low: float, high: float = np.inf, closed: str = "left") -> float:
+    """Return value as a float between low and high; closed: "left", "both" or "neither" ends."""
+    expected = f"a number {'greater than' if closed == 'neither' else 'of at least'} {low:g}"
+    if high < np.inf:
+        expected += f" and {'at most' if closed == 'both' else 'less than'} {high:g}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         _reject(name, value, expected, TypeError)
     number = float(value)
-    if not (low <= number < high) or (open_low and number == low):
+    above = number > low if closed == "neither" else number >= low
+    below = number <= high if closed == "both" else number < high
+    if not (above and below):
         _reject(name, value, expected)
     return number
 
@@ -242,7 +243,7 @@ def parameter_list(
             f"{len(value)}"
         )
     arrays = []
-    for index, (item, shape) in enumerate(zip(value, shapes)):
+    for index, (item, shape) in enumerate(zip(value, shapes, strict=True)):
         array = numeric(f"{name}[{index}]", item)
         if array.shape != shape:
             raise ValueError(f"{name}[{index}] must have shape {shape}, got {array.shape}")

@@ -81,7 +81,7 @@ class GlorotUniform(Initializer):
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
-        _validate.real("gain", self.gain, low=0, open_low=True)
+        _validate.real("gain", self.gain, low=0, closed="neither")
 
     def sample(
         self, rng: np.random.Generator, shape: tuple[int, ...], n_inputs: int, n_units: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate
-from cymlp.activations import ACTIVATIONS, Activation
-from cymlp.initializers import INITIALIZERS, Initializer
-from cymlp.regularizers import Regularizer
+from cymlp.activations import ACTIVATIONS, Activation, Identity
+from cymlp.initializers import INITIALIZERS, GlorotUniform, Initializer, Zeros
+from cymlp.regularizers import L2
 
 __all__ = ["Dense", "Layer"]
 
@@ -42,7 +42,7 @@ class Dense(Layer):
         One of glorot_uniform, he_uniform, zeros, or an instance.
     bias_initializer : str or Initializer, default="zeros"
         As for the kernel.
-    kernel_regularizer : Regularizer, optional
+    kernel_regularizer : L2, optional
         A penalty on the kernel's weights; none by default.
 
     Raises
@@ -59,24 +59,33 @@ class Dense(Layer):
 
     name: ClassVar[str] = "dense"
     units: int
-    activation: str | Activation = "identity"
-    kernel_initializer: str | Initializer = "glorot_uniform"
-    bias_initializer: str | Initializer = "zeros"
-    kernel_regularizer: Regularizer | None = None
+    activation: Activation = Identity()
+    kernel_initializer: Initializer = GlorotUniform()
+    bias_initializer: Initializer = Zeros()
+    kernel_regularizer: L2 | None = None
+
+    if TYPE_CHECKING:
+        # What the constructor takes is wider than what the layer then holds.
+        def __init__(
+            self,
+            units: int,
+            activation: str | Activation = "identity",
+            kernel_initializer: str | Initializer = "glorot_uniform",
+            bias_initializer: str | Initializer = "zeros",
+            kernel_regularizer: L2 | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Validate the arguments and turn names into instances."""
-        initializers = ("kernel_initializer", "bias_initializer")
-        values = {
+        values: dict[str, Any] = {
             "units": _validate.integer("units", self.units, low=1, high=2**31 - 1),
             "activation": _validate.spec("activation", self.activation, ACTIVATIONS),
         }
-        for name in initializers:
+        for name in ("kernel_initializer", "bias_initializer"):
             values[name] = _validate.spec(name, getattr(self, name), INITIALIZERS)
-        regularizer = self.kernel_regularizer
-        if regularizer is not None and not isinstance(regularizer, Regularizer):
+        if not isinstance(self.kernel_regularizer, (L2, type(None))):
             raise TypeError(
-                f"kernel_regularizer must be None or an instance of L2, got {regularizer!r}"
+                f"kernel_regularizer must be None or an L2(...), got {self.kernel_regularizer!r}"
             )
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -144,9 +144,12 @@ class Sequential:
             f"{what} needs a built network: pass n_inputs to Sequential, or call build or fit first"
         )
 
+    def _not_compiled(self, what: str) -> NoReturn:
+        raise ValueError(f"{what} needs a loss and an optimizer: call compile(...) first")
+
     def _require(self, what: str, compiled: bool = False) -> None:
         if compiled and not self.compiled:
-            raise ValueError(f"{what} needs a loss and an optimizer: call compile(...) first")
+            self._not_compiled(what)
         if not self.built:
             self._not_built(what)
 
@@ -185,10 +188,13 @@ class Sequential:
                 values = initializer.sample(rng, shape, below, layer.units)
                 network.set(index, name, values.astype(self.dtype))
             below = layer.units
-        if self.compiled:
-            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
+        self._lower_training(network)
         self._network = network
         self.n_inputs = n_inputs
+
+    def _lower_training(self, network: Any) -> None:
+        if self.loss is not None and self.optimizer is not None:
+            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
 
     def compile(
         self,
@@ -300,7 +306,7 @@ class Sequential:
             If another thread trains the network.
         """
         if not self.compiled:
-            raise ValueError("fit needs a loss and an optimizer: call compile(...) first")
+            self._not_compiled("fit")
         epochs = _validate.integer("epochs", epochs, low=1)
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
@@ -331,11 +337,11 @@ class Sequential:
                 f"{type(data).__name__}"
                 + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
             )
-        samples = self._prepare(*data, within="validation_data: ")
+        X, y, sample_weight = data if len(data) == 3 else (*data, None)
+        samples = self._prepare(X, y, sample_weight, within="validation_data: ")
         if samples.n_inputs != n_inputs:
             raise ValueError(
-                f"validation_data: X must have {n_inputs} columns, as X has, got "
-                f"{samples.n_inputs}"
+                f"validation_data: X must have {n_inputs} columns, as X has, got {samples.n_inputs}"
             )
         return samples
 
@@ -382,7 +388,7 @@ class Sequential:
             If an argument is not what it must be, or before `compile`.
         """
         if not self.compiled:
-            raise ValueError("train_on_batch needs a loss and an optimizer: call compile(...) first")
+            self._not_compiled("train_on_batch")
         samples = self._prepare(X, y, sample_weight)
         self.build(samples.n_inputs)
         loss, _ = self._network.train(
@@ -578,11 +584,11 @@ class Sequential:
                 (str(index), layer.name, layer.activation.name, inputs, str(layer.units), count)
             )
             below = layer.units
-        widths = [max(map(len, column)) for column in zip(*rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (
                 cell.ljust(width) if column in (1, 2) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths))
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
             print_fn("  ".join(cells))
         if self.built:
@@ -608,9 +614,8 @@ class Sequential:
         if parameters is None:
             return
         names, arrays, iteration = parameters
-        network = lower_layers(self.layers, self.n_inputs, self.dtype)
-        if self.compiled:
-            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
+        network = lower_layers(self.layers, state["n_inputs"], self.dtype)
+        self._lower_training(network)
         network.set_all(names, arrays)
         network.restore_iteration(iteration)
         self._network = network

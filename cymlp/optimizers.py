@@ -38,7 +38,7 @@ class SGD(Optimizer):
     learning_rate : float, default=0.01
         Greater than 0.
     momentum : float, default=0.0
-        Within [0, 1).
+        Within [0, 1].
     nesterov : bool, default=False
         Needs a momentum greater than 0.
 
@@ -65,8 +65,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
-        _validate.real("learning_rate", self.learning_rate, low=0, open_low=True)
-        _validate.real("momentum", self.momentum, low=0, high=1)
+        _validate.real("learning_rate", self.learning_rate, low=0, closed="neither")
+        _validate.real("momentum", self.momentum, low=0, high=1, closed="both")
         if _validate.boolean("nesterov", self.nesterov) and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum greater than 0, got momentum=0")
 
@@ -114,10 +114,10 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
-        _validate.real("learning_rate", self.learning_rate, low=0, open_low=True)
+        _validate.real("learning_rate", self.learning_rate, low=0, closed="neither")
         _validate.real("beta_1", self.beta_1, low=0, high=1)
         _validate.real("beta_2", self.beta_2, low=0, high=1)
-        _validate.real("epsilon", self.epsilon, low=0, open_low=True)
+        _validate.real("epsilon", self.epsilon, low=0, closed="neither")
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adam)}

@@ -7,24 +7,11 @@ from typing import ClassVar
 
 from cymlp import _validate
 
-__all__ = ["L2", "Regularizer"]
+__all__ = ["L2"]
 
 
 @dataclass(frozen=True)
-class Regularizer:
-    """Base of all regularizers.
-
-    Attributes
-    ----------
-    name : str
-        Name of the penalty.
-    """
-
-    name: ClassVar[str]
-
-
-@dataclass(frozen=True)
-class L2(Regularizer):
+class L2:
     """Half the sum of the squared weights: strength / 2 * sum(W**2).
 
     Parameters

@@ -20,6 +20,8 @@ LAYERS = [
     {"_lower"},
     {"_config", "data", "datasets", "history", "plots", "progress"},
     {"model"},
+    {"_sklearn"},
+    {"_estimator_base"},
     {"estimators"},
     {"__init__"},
     {"demo"},
@@ -40,7 +42,7 @@ C_LEVEL = {
 }
 
 #: Packages that not everybody has, and the one module that may import them at module level.
-HEAVY = {"sklearn": "estimators", "matplotlib": "plots", "tqdm": None, "scipy": None, "torch": None}
+HEAVY = {"sklearn": "_sklearn", "matplotlib": "plots", "tqdm": None, "scipy": None, "torch": None}
 
 #: Data, no arrays, no maths. Initializers are not among them: they draw the numbers themselves.
 SPECS = ("activations", "layers", "losses", "metrics", "optimizers", "regularizers")

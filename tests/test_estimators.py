@@ -484,6 +484,19 @@ def test_divergence_is_an_error(estimator_class):
     assert state(estimator) == before
 
 
+def test_divergence_with_early_stopping_keeps_the_best_weights(estimator_class):
+    X, y = make_data(estimator_class)
+    estimator = make_estimator(
+        estimator_class, solver="sgd", learning_rate_init=1e200, activation="identity",
+        early_stopping=True, alpha=1.0,
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        estimator.fit(1e100 * X, y)
+    assert np.isnan(estimator.validation_scores_[-1])
+    assert all(np.isfinite(array).all() for array in estimator.coefs_ + estimator.intercepts_)
+    assert np.isfinite(outputs(estimator, X)).all()
+
+
 def test_interrupted_fit_keeps_what_it_has(estimator_class, monkeypatch):
     X, y = make_data(estimator_class)
     expected = make_estimator(estimator_class, max_iter=2).fit(X, y)
@@ -840,7 +853,7 @@ def test_early_stopping_equals_scikit_learns(task, monkeypatch):
     def split(*arrays, **_):
         return [part for array in arrays for part in (array[:40], array[40:])]
 
-    monkeypatch.setattr("cymlp.estimators.train_test_split", split)
+    monkeypatch.setattr("cymlp._estimator_base.train_test_split", split)
     monkeypatch.setattr("sklearn.neural_network._multilayer_perceptron.train_test_split", split)
     cls, X, y = make_task(task)
     ours, theirs = fit_both(

@@ -132,6 +132,50 @@ for period in (0, 0.005):
 print("handled", len(calls) > 0, "same", same(*nets))
 """
 
+#: Long enough that training looks for signals several times within the batch, at other rows with
+#: one thread than with two.
+LONG_BATCH = """
+X, y = data(250, 300, "float64")
+X_long, y_long = np.tile(X, (20, 1)), np.tile(y, 20)
+nets = [new_net(300, 512, 512, dtype="float64") for _ in range(2)]
+for short, long in zip(nets[0].gradients(X, y), nets[0].gradients(X_long, y_long)):
+    assert np.allclose(long, short, rtol=1e-9, atol=1e-12)
+for n_threads, net in enumerate(nets, start=1):
+    cymlp.set_num_threads(n_threads)
+    net.train_on_batch(X_long, y_long)
+print("same", same(*nets))
+"""
+
+#: A handler runs in the middle of training, where it may look but not touch.
+MEDDLING_HANDLER = """
+errors = []
+
+def handler(*_):
+    weights = net.get_weights()
+    for meddle in (
+        lambda: net.train_on_batch(X[:5], y[:5]),
+        lambda: net.fit(X[:5], y[:5], verbose=0),
+        lambda: net.gradients(X[:5], y[:5]),
+        lambda: net.apply_gradients(weights),
+        lambda: net.set_weights(weights),
+        lambda: net.compile(optimizer="sgd", loss="cross_entropy"),
+    ):
+        try:
+            meddle()
+        except RuntimeError as error:
+            errors.append(str(error))
+    net.predict(X[:5])
+    net.evaluate(X[:5], y[:5])
+
+signal.signal(signal.SIGALRM, handler)
+X, y = data(20_000, 64)
+undisturbed, net = new_net(64, 512, 512), new_net(64, 512, 512)
+undisturbed.fit(X, y, batch_size=2000, shuffle=False, verbose=0)
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+net.fit(X, y, batch_size=2000, shuffle=False, verbose=0)
+print("refused", len(errors), "same", same(undisturbed, net))
+"""
+
 OTHER_EXCEPTION = """
 class OutOfTime(Exception):
     pass
@@ -197,6 +241,14 @@ def test_interrupt_at_any_moment_of_a_batch():
 
 def test_signal_whose_handler_returns_changes_nothing():
     assert finish(start(HARMLESS_SIGNAL)).split() == ["handled", "True", "same", "True"]
+
+
+def test_looking_for_signals_within_a_batch_changes_nothing():
+    assert finish(start(LONG_BATCH)).split() == ["same", "True"]
+
+
+def test_handler_cannot_meddle_with_the_network_in_training():
+    assert finish(start(MEDDLING_HANDLER)).split() == ["refused", "6", "same", "True"]
 
 
 def test_exception_of_a_signal_handler_comes_through():

@@ -9,7 +9,10 @@ from conftest import assert_bitwise_equal, make_net, random_target, random_weigh
 
 from cymlp import Sequential
 from cymlp import _reference as reference
+from cymlp.initializers import GlorotUniform, HeUniform
 from cymlp.layers import Dense
+from cymlp.losses import CrossEntropy
+from cymlp.metrics import Accuracy
 from cymlp.optimizers import SGD, Adam
 
 #: name in `_reference` -> the spec, and the numbers that `_reference` takes.
@@ -354,6 +357,57 @@ def test_arrays_handed_out_or_in_are_copies(isa, dtype):
         net.train_on_batch(X, target)
         for arrays, as_they_were in zip(mine, copies, strict=True):
             assert_bitwise_equal(arrays, as_they_were, message)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "limit"),
+    [
+        ("glorot_uniform", (6 / (300 + 200)) ** 0.5),
+        (GlorotUniform(gain=0.5), 0.5 * (6 / (300 + 200)) ** 0.5),
+        ("he_uniform", (6 / 300) ** 0.5),
+        (HeUniform(), (6 / 300) ** 0.5),
+        ("zeros", 0.0),
+    ],
+    ids=["glorot", "half of glorot", "he", "he instance", "zeros"],
+)
+def test_initial_weights(dtype, initializer, limit):
+    """Uniform over the whole range, kernel and bias alike, and not the same numbers in both."""
+    layer = Dense(200, kernel_initializer=initializer, bias_initializer=initializer)
+    net = Sequential([layer, layer], n_inputs=300, dtype=dtype, random_state=0)
+    kernel, bias, *_ = net.get_weights()
+    for w, largest in ((kernel, 0.999), (bias, 0.9)):
+        assert np.abs(w).max() <= limit * (1 + np.finfo(dtype).eps)
+        assert w.max() >= largest * limit
+        assert w.min() <= -largest * limit
+    assert abs(kernel.mean()) <= 0.02 * limit
+    assert kernel.std() == pytest.approx(limit / 3**0.5, rel=0.02)
+    if limit:
+        assert len(np.unique(bias)) == bias.size
+        assert not np.isin(bias, kernel[0]).all()
+
+
+def test_layers_start_with_different_weights():
+    layer = Dense(9)
+    first, _, second, _ = Sequential([layer, layer], n_inputs=9, random_state=0).get_weights()
+    assert (first != second).all()
+
+
+def test_a_network_describes_itself(capsys):
+    layers = [Dense(7, activation="relu"), Dense(3, activation="softmax")]
+    net = Sequential(layers)
+    assert (net.built, net.compiled, net.n_inputs) == (False, False, None)
+    assert net.dtype == "float32"
+    net.compile(optimizer="sgd", loss="cross_entropy", metrics=["accuracy"])
+    net.build(4)
+    assert (net.built, net.compiled, net.n_inputs, net.n_outputs) == (True, True, 4, 3)
+    assert net.layers == tuple(layers)
+    assert net.n_parameters == 5 * 7 + 8 * 3
+    assert net.optimizer == SGD()
+    assert net.loss == CrossEntropy()
+    assert net.metrics == (Accuracy(),)
+    summary = (net.summary() or "") + capsys.readouterr().out
+    for word in ("relu", "softmax", "35", "24", "59", "float32"):
+        assert word in summary
 
 
 # ----------------------------------------------------------------------------- evaluate and predict

@@ -303,7 +303,7 @@ def test_unknown_names_list_the_known_ones():
         (lambda: SGD(learning_rate=float("inf")), "learning_rate"),
         (lambda: SGD(learning_rate="fast"), "learning_rate"),
         (lambda: SGD(momentum=-0.1), "momentum"),
-        (lambda: SGD(momentum=1.0), "momentum"),
+        (lambda: SGD(momentum=1.01), "momentum"),
         (lambda: SGD(momentum=0.9, nesterov="yes"), "nesterov"),
         (lambda: Adam(learning_rate=0), "learning_rate"),
         (lambda: Adam(beta_1=1.0), "beta_1"),

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
-COMPILED = {"_dense", "_kernels", "_network", "_threads"}
+PACKAGE = Path(__file__).resolve().parent.parent / "cymlp"
+COMPILED = {path.stem for path in PACKAGE.glob("*.pyx")}
 ALLOWED = {".py", ".pyi", ".typed"}
 
 

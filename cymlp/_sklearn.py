@@ -1,0 +1,48 @@
+"""What the estimators take from scikit-learn, some of it from its private modules."""
+
+from __future__ import annotations
+
+try:
+    from sklearn.base import (
+        BaseEstimator,
+        ClassifierMixin,
+        RegressorMixin,
+        is_classifier,
+    )
+    from sklearn.base import _fit_context as fit_context
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import accuracy_score, r2_score
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils._param_validation import Interval, Options, StrOptions
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+    from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "MLPClassifier and MLPRegressor need scikit-learn 1.6 or newer: "
+        f'pip install "cymlp[sklearn]" ({error})'
+    ) from error
+
+__all__ = [
+    "BaseEstimator",
+    "ClassifierMixin",
+    "ConvergenceWarning",
+    "Interval",
+    "Options",
+    "RegressorMixin",
+    "StrOptions",
+    "accuracy_score",
+    "check_classification_targets",
+    "check_is_fitted",
+    "check_random_state",
+    "check_sample_weight",
+    "column_or_1d",
+    "fit_context",
+    "is_classifier",
+    "r2_score",
+    "train_test_split",
+    "type_of_target",
+    "unique_labels",
+    "validate_data",
+]
