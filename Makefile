@@ -117,7 +117,7 @@ sdist: $(STAMPS)/dev ## build dist/cymlp-*.tar.gz
 dist/.wheel: $(SOURCES) | $(STAMPS)/dev
 	rm -rf dist build/wheel
 	$(PY) -m build --outdir build/wheel
-	PATH=$(BIN):$$PATH auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	PATH=$(BIN):$$PATH auditwheel repair --wheel-dir dist build/wheel/*.whl
 	mv build/wheel/*.tar.gz dist
 	touch $@
 

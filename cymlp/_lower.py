@@ -22,6 +22,8 @@ _FUSED = {
     (BinaryCrossEntropy, Sigmoid): "sigmoid_binary_cross_entropy",
 }
 
+_HALF = {"softmax_cross_entropy": -np.inf, "sigmoid_binary_cross_entropy": 0.0}
+
 
 def lower_layers(layers: Sequence[Dense], n_inputs: int, dtype: np.dtype) -> Network:
     """Return a network program for layers, with all parameters zero."""
@@ -46,7 +48,8 @@ def lower_training(
     code, settings = _lower_optimizer(optimizer)
     threshold = None
     if any(metric.name == "accuracy" for metric in metrics):
-        threshold = 0.0 if fused else 0.5
+        # What 0.5 is for the output, on the scale of what the loss reads.
+        threshold = _HALF.get(fused, 0.5)
     network.compile(
         loss=_kernels.LOSSES[fused or loss.name],
         output_activation=_kernels.ACTIVATIONS["identity" if fused else output.activation.name],

@@ -72,7 +72,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
 
 
 def _run_config(arguments: argparse.Namespace) -> int:
-    print(cymlp.show_config())
+    cymlp.show_config()
     return 0
 
 

@@ -119,8 +119,8 @@ typedef struct cymlp_kernels {
 
     double (*sum_of_squares)(size_t n, const void *w__n);
 
-    /* 1.0 for a row whose largest output is where its largest target is, else 0.0; for a single
-     * unit: whether output and target are on the same side, output > threshold, target > 0.5. */
+    /* 1.0 for a row whose largest output is where its largest target is, else 0.0; for values of a
+     * single unit: whether both are on the same side, output > threshold and target > 0.5. */
     void (*accuracy)(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
                      cymlp_targets targets, double threshold, double *hit__b);
 

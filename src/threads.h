@@ -28,6 +28,7 @@ static inline void cymlp_barrier(void) {}
 
 /* Seconds from some fixed moment; never goes back. */
 #ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
 static inline double cymlp_now(void) { return (double)GetTickCount64() * 1e-3; }

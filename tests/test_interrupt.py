@@ -89,6 +89,33 @@ print("batches", batches_done(net, reference, X, y, len(X), at_most=5))
 print("goes on", goes_on_like(net, reference, X, y))
 """
 
+#: Forward pass and deltas of this batch take about as long as its update: signals come in both.
+IN_EVERY_PHASE = """
+X, y = data(30_000, 784, "float64")
+net = new_net(784, 512, dtype="float64")
+net.train_on_batch(X, y)  # lays out the memory
+start = time.perf_counter()
+net.train_on_batch(X, y)
+duration = time.perf_counter() - start
+latencies = []
+for share in (0.15, 0.4, 0.55, 0.7):
+    sent = []
+
+    def interrupt():
+        time.sleep(share * duration)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    killer = threading.Thread(target=interrupt)
+    try:
+        killer.start()
+        net.fit(X, y, epochs=100, batch_size=len(X), shuffle=False, verbose=0)
+    except KeyboardInterrupt:
+        latencies.append(time.perf_counter() - sent[0])
+    killer.join()
+print(duration, *latencies)
+"""
+
 #: The signal comes from a second thread, which runs only because training holds no lock. Batches of
 #: many sizes, since training looks for signals every so often: at any place within a batch.
 MANY_MOMENTS = """
@@ -230,6 +257,17 @@ def test_interrupt(script, record_property):
     if script is LONG_EPOCH:
         assert int(words[words.index("batches") + 1]) > 0
     assert " ".join(words).endswith("goes on True")
+
+
+def test_interrupt_in_every_phase_of_a_huge_batch(record_property):
+    """At once, not at the end of a phase: judged by the batch's own time on the same machine."""
+    duration, *latencies = map(float, finish(start(IN_EVERY_PHASE)).split())
+    assert len(latencies) == 4
+    record_property("seconds_of_a_batch", duration)
+    record_property("seconds_from_signal_to_exception", max(latencies))
+    shown = [f"{1000 * seconds:.0f} ms" for seconds in latencies]
+    print(f"a batch takes {1000 * duration:.0f} ms, Ctrl-C stops it after {', '.join(shown)}")
+    assert max(latencies) < duration / 4, shown
 
 
 def test_interrupt_at_any_moment_of_a_batch():

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import assert_bitwise_equal, assert_unchanged_by, make_net
+from conftest import assert_bitwise_equal, assert_unchanged_by, make_net, unaligned
 
 import cymlp
 from cymlp import Sequential
@@ -78,6 +78,7 @@ BAD_X = {
 }
 #: What y must not be, with cross-entropy over three classes.
 BAD_Y = {
+    "a number": 1,
     "too few": LABELS[:5],
     "too many": np.tile(LABELS, 2),
     "too few rows": ROWS[:5],
@@ -462,6 +463,14 @@ def read_only(array):
     return array
 
 
+def misaligned(array):
+    """Return a copy whose elements stand at addresses that their type forbids."""
+    buffer = np.empty(array.nbytes + 1, dtype="uint8")
+    copied = buffer[1:].view(array.dtype).reshape(array.shape)
+    copied[...] = array
+    return copied
+
+
 #: Ways to hand over the same numbers.
 FORMS = {
     "read-only": read_only,
@@ -469,6 +478,8 @@ FORMS = {
     "other byte order": lambda a: a.astype(a.dtype.newbyteorder("S")),
     "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
     "backwards": lambda a: a[::-1].copy()[::-1],
+    "one element off": unaligned,
+    "one byte off": misaligned,
     "every third column": lambda a: np.repeat(a, 3, axis=-1)[..., ::3],
     "lists": lambda a: a.tolist(),
     "tuples": lambda a: tuple(map(tuple, a.tolist())) if a.ndim == 2 else tuple(a.tolist()),

@@ -127,9 +127,9 @@ static void NAME(accuracy)(size_t n_rows, size_t n_units, const void *out__bo, s
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *out = (const REAL *)out__bo + b * out_stride;
         size_t best = 0, best_target = 0;
-        if (n_units == 1) {
+        if (n_units == 1 && !targets.labels__b) {
             best = (double)out[0] > threshold;
-            best_target = targets.labels__b ? 0 : NAME(target)(targets, b, 0) > 0.5;
+            best_target = NAME(target)(targets, b, 0) > 0.5;
         } else {
             for (size_t o = 1; o < n_units; o++) {
                 best = out[o] > out[best] ? o : best;
