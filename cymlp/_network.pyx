@@ -354,7 +354,6 @@ cdef class Network:
         """Train until the samples or the time run out; every thread of a team calls it."""
         cdef Py_ssize_t first, n_rows, row, stop, i, block, item
         cdef Py_ssize_t tile = self.kernels.tile_rows
-        cdef Py_ssize_t last = self.n_layers - 1
         cdef Py_ssize_t window = max(
             CHUNK_ROWS, <Py_ssize_t> (FLOPS_PER_WINDOW / self._flops_per_row())) * team
         cdef double weight
@@ -504,7 +503,6 @@ cdef class Network:
         if n_rows <= self.workspace_rows and team <= self.workspace_team:
             return
         cdef Py_ssize_t i, b, item = self.dtype.itemsize
-        cdef Py_ssize_t[:, ::1] pointers
         n_rows = max(n_rows, self.workspace_rows)
         team = max(team, self.workspace_team)
         n_items = sum([n_blocks(&self.layers[i]) + 1 for i in range(self.n_layers)])

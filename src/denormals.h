@@ -1,6 +1,7 @@
 /* Flush denormal numbers to zero for the length of a call, in the calling thread only.
  *
- * The moments of an optimizer decay through the denormal range, where x86 is a hundred times slower.
+ * The moments of an optimizer decay through the denormal range, where x86 is a hundred times
+ * slower.
  */
 #ifndef CYMLP_DENORMALS_H
 #define CYMLP_DENORMALS_H

@@ -67,8 +67,8 @@ typedef struct cymlp_step {
 
 /* The targets of some rows: either class labels or rows of values. */
 typedef struct cymlp_targets {
-    const int32_t *labels__b;        /* NULL where values are given */
-    const void *const *values__b_o;  /* NULL where labels are given */
+    const int32_t *labels__b;       /* NULL where values are given */
+    const void *const *values__b_o; /* NULL where labels are given */
 } cymlp_targets;
 
 /* In place on z. */

@@ -2,30 +2,30 @@
  *
  * A row's columns are contiguous; columns from n_units on are neither read nor written. */
 
-#define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                            \
-    static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, void *z__bo,          \
-                                      size_t z_stride) {                                   \
-        for (size_t b = 0; b < n_rows; b++) {                                              \
-            REAL *row = (REAL *)z__bo + b * z_stride;                                      \
-            FOR_EACH_VEC(o, some, n_units) {                                               \
-                const vec z = NAME(load_up_to)(row + o, some, 0);                          \
-                NAME(store_up_to)(row + o, some, EXPRESSION);                              \
-            }                                                                              \
-        }                                                                                  \
+#define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                   \
+    static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, void *z__bo, \
+                                      size_t z_stride) {                          \
+        for (size_t b = 0; b < n_rows; b++) {                                     \
+            REAL *row = (REAL *)z__bo + b * z_stride;                             \
+            FOR_EACH_VEC(o, some, n_units) {                                      \
+                const vec z = NAME(load_up_to)(row + o, some, 0);                 \
+                NAME(store_up_to)(row + o, some, EXPRESSION);                     \
+            }                                                                     \
+        }                                                                         \
     }
 
-#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, EXPRESSION)                                  \
-    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, const void *y__bo,   \
-                                       size_t y_stride, void *d__bo, size_t d_stride) {    \
-        for (size_t b = 0; b < n_rows; b++) {                                              \
-            const REAL *y_row = (const REAL *)y__bo + b * y_stride;                        \
-            REAL *d_row = (REAL *)d__bo + b * d_stride;                                    \
-            FOR_EACH_VEC(o, some, n_units) {                                               \
-                const vec y = NAME(load_up_to)(y_row + o, some, 0);                        \
-                const vec d = NAME(load_up_to)(d_row + o, some, 0);                        \
-                NAME(store_up_to)(d_row + o, some, EXPRESSION);                            \
-            }                                                                              \
-        }                                                                                  \
+#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, EXPRESSION)                                \
+    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, const void *y__bo, \
+                                       size_t y_stride, void *d__bo, size_t d_stride) {  \
+        for (size_t b = 0; b < n_rows; b++) {                                            \
+            const REAL *y_row = (const REAL *)y__bo + b * y_stride;                      \
+            REAL *d_row = (REAL *)d__bo + b * d_stride;                                  \
+            FOR_EACH_VEC(o, some, n_units) {                                             \
+                const vec y = NAME(load_up_to)(y_row + o, some, 0);                      \
+                const vec d = NAME(load_up_to)(d_row + o, some, 0);                      \
+                NAME(store_up_to)(d_row + o, some, EXPRESSION);                          \
+            }                                                                            \
+        }                                                                                \
     }
 
 static void NAME(identity)(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride) {
@@ -63,15 +63,14 @@ static double NAME(softmax_row)(size_t n_units, const REAL *z, REAL *y) {
         largest = lane[l] > largest ? lane[l] : largest;
     }
     FOR_EACH_VEC(o, some, n_units) {
-        const vec e = NAME(vec_exp)(
-            vec_sub(NAME(load_up_to)(z + o, some, -INFINITY), vec_set1(largest)));
+        const vec e =
+            NAME(vec_exp)(vec_sub(NAME(load_up_to)(z + o, some, -INFINITY), vec_set1(largest)));
         NAME(store_up_to)(y + o, some, e);
         total = vec_add(total, e);
     }
     const REAL sum = NAME(vec_sum)(total);
     FOR_EACH_VEC(o, some, n_units) {
-        NAME(store_up_to)(y + o, some,
-                          vec_div(NAME(load_up_to)(y + o, some, 0), vec_set1(sum)));
+        NAME(store_up_to)(y + o, some, vec_div(NAME(load_up_to)(y + o, some, 0), vec_set1(sum)));
     }
     return log((double)sum) + (double)largest;
 }

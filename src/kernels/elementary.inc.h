@@ -3,9 +3,8 @@
  * Coefficients: S. L. Moshier, Cephes Mathematical Library (expf, exp, tanhf, tanh). */
 
 /* n elements from offset j on, LANES at a time; `some` says how many of them remain. */
-#define FOR_EACH_VEC(j, some, n)                                                  \
-    for (size_t j = 0, some; j < (n) && (some = (n) - j < LANES ? (n) - j : LANES, 1); \
-         j += LANES)
+#define FOR_EACH_VEC(j, some, n) \
+    for (size_t j = 0, some; j < (n) && (some = (n) - j < LANES ? (n) - j : LANES, 1); j += LANES)
 
 static FORCE_INLINE vec NAME(load_up_to)(const REAL *p, size_t count, REAL fill) {
     return count == LANES ? vec_load(p) : vec_load_some(p, count, fill);

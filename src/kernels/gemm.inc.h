@@ -46,13 +46,13 @@ static FORCE_INLINE void NAME(dense_rows)(const int n_rows, size_t n_columns, si
 }
 
 static void NAME(dense_tile)(size_t n_rows, size_t n_columns, size_t n_inputs,
-                             const void *const *x_rows__b_i, const void *w__ip,
-                             const void *bias__p, int relu, void *y__bo, size_t y_stride) {
+                             const void *const *x_rows__b_i, const void *w__ip, const void *bias__p,
+                             int relu, void *y__bo, size_t y_stride) {
     switch (n_rows) {
-#define CASE(ROWS)                                                                            \
-    case ROWS:                                                                                \
-        NAME(dense_rows)(ROWS, n_columns, n_inputs, x_rows__b_i, (const REAL *)w__ip,         \
-                         (const REAL *)bias__p, relu, (REAL *)y__bo, y_stride);               \
+#define CASE(ROWS)                                                                    \
+    case ROWS:                                                                        \
+        NAME(dense_rows)(ROWS, n_columns, n_inputs, x_rows__b_i, (const REAL *)w__ip, \
+                         (const REAL *)bias__p, relu, (REAL *)y__bo, y_stride);       \
         break;
         CASE(1)
         CASE(2)

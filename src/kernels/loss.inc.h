@@ -67,8 +67,8 @@ static void NAME(binary_cross_entropy)(size_t n_rows, size_t n_units, const void
 /* With p = softmax(z): -sum t log p = sum t (log sum exp z - z), and dL/dz = p sum(t) - t. */
 static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
                                         size_t out_stride, cymlp_targets targets,
-                                        const double *scale__b, double *loss__b,
-                                        void *delta__bo, size_t delta_stride) {
+                                        const double *scale__b, double *loss__b, void *delta__bo,
+                                        size_t delta_stride) {
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *z = (const REAL *)out__bo + b * out_stride;
         REAL *delta = (REAL *)delta__bo + b * delta_stride;
@@ -80,8 +80,7 @@ static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const voi
             delta[label] -= 1;
             FOR_EACH_VEC(o, some, n_units) {
                 NAME(store_up_to)(delta + o, some,
-                                  vec_mul(NAME(load_up_to)(delta + o, some, 0),
-                                          vec_set1(scale)));
+                                  vec_mul(NAME(load_up_to)(delta + o, some, 0), vec_set1(scale)));
             }
         } else {
             const REAL *t = (const REAL *)targets.values__b_o[b];
@@ -100,18 +99,16 @@ static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const voi
 
 /* With p = sigmoid(z): -t log p - (1 - t) log(1 - p) = max(z, 0) - z t + log(1 + exp(-|z|)),
  * and dL/dz = p - t. */
-static void NAME(sigmoid_binary_cross_entropy)(size_t n_rows, size_t n_units,
-                                               const void *out__bo, size_t out_stride,
-                                               cymlp_targets targets, const double *scale__b,
-                                               double *loss__b, void *delta__bo,
-                                               size_t delta_stride) {
+static void NAME(sigmoid_binary_cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
+                                               size_t out_stride, cymlp_targets targets,
+                                               const double *scale__b, double *loss__b,
+                                               void *delta__bo, size_t delta_stride) {
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *z = (const REAL *)out__bo + b * out_stride;
         REAL *delta = (REAL *)delta__bo + b * delta_stride;
         double sum = 0;
         FOR_EACH_VEC(o, some, n_units) {
-            NAME(store_up_to)(delta + o, some,
-                              NAME(vec_sigmoid)(NAME(load_up_to)(z + o, some, 0)));
+            NAME(store_up_to)(delta + o, some, NAME(vec_sigmoid)(NAME(load_up_to)(z + o, some, 0)));
         }
         for (size_t o = 0; o < n_units; o++) {
             const double t = NAME(target)(targets, b, o), x = (double)z[o];

@@ -3,11 +3,11 @@
  * Called through the table with a gradient tile in memory: inlined into the tile's function their
  * constants would push its accumulators out of the registers. */
 
-#define LOAD_PARAMETERS                                                                     \
-    const REAL *g__ = (const REAL *)g__n;                                                   \
-    REAL *w__ = (REAL *)w__n, *slot0 = (REAL *)slot0__n, *slot1 = (REAL *)slot1__n;         \
-    const vec l2 = vec_set1((REAL)step->l2), rate = vec_set1((REAL)step->learning_rate);    \
-    const vec momentum = vec_set1((REAL)step->momentum);                                    \
+#define LOAD_PARAMETERS                                                                  \
+    const REAL *g__ = (const REAL *)g__n;                                                \
+    REAL *w__ = (REAL *)w__n, *slot0 = (REAL *)slot0__n, *slot1 = (REAL *)slot1__n;      \
+    const vec l2 = vec_set1((REAL)step->l2), rate = vec_set1((REAL)step->learning_rate); \
+    const vec momentum = vec_set1((REAL)step->momentum);                                 \
     (void)slot0, (void)slot1, (void)rate, (void)momentum
 
 #define LOAD(p) NAME(load_up_to)((p) + j, some, 0)
@@ -16,7 +16,9 @@
 static void NAME(store_gradient)(size_t n, const void *g__n, void *w__n, void *slot0__n,
                                  void *slot1__n, const cymlp_step *step) {
     LOAD_PARAMETERS;
-    FOR_EACH_VEC(j, some, n) { STORE(slot0, vec_fma(l2, LOAD(w__), LOAD(g__))); }
+    FOR_EACH_VEC(j, some, n) {
+        STORE(slot0, vec_fma(l2, LOAD(w__), LOAD(g__)));
+    }
 }
 
 static void NAME(sgd)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
@@ -30,8 +32,8 @@ static void NAME(sgd)(size_t n, const void *g__n, void *w__n, void *slot0__n, vo
 }
 
 /* v = momentum v + g; w -= rate v */
-static void NAME(momentum)(size_t n, const void *g__n, void *w__n, void *slot0__n,
-                           void *slot1__n, const cymlp_step *step) {
+static void NAME(momentum)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
+                           const cymlp_step *step) {
     LOAD_PARAMETERS;
     FOR_EACH_VEC(j, some, n) {
         const vec w = LOAD(w__);
@@ -43,8 +45,8 @@ static void NAME(momentum)(size_t n, const void *g__n, void *w__n, void *slot0__
 }
 
 /* v = momentum v + g; w -= rate (g + momentum v) */
-static void NAME(nesterov)(size_t n, const void *g__n, void *w__n, void *slot0__n,
-                           void *slot1__n, const cymlp_step *step) {
+static void NAME(nesterov)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
+                           const cymlp_step *step) {
     LOAD_PARAMETERS;
     FOR_EACH_VEC(j, some, n) {
         const vec w = LOAD(w__);

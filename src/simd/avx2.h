@@ -23,26 +23,22 @@
 #define vec_round(a) _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vec_abs(a) _mm256_andnot_pd(_mm256_set1_pd(-0.0), a)
 #define vec_copysign(a, b) \
-    _mm256_or_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a), \
-                 _mm256_and_pd(_mm256_set1_pd(-0.0), b))
-#define vec_if_less(a, b, yes, no) \
-    _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ))
+    _mm256_or_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a), _mm256_and_pd(_mm256_set1_pd(-0.0), b))
+#define vec_if_less(a, b, yes, no) _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ))
 
 static inline vec NAME(vec_pow2)(vec n) {
-    const __m256i exponent = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)),
-                                              _mm256_set1_epi64x(1023));
+    const __m256i exponent =
+        _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)), _mm256_set1_epi64x(1023));
     return _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
 }
 
 static inline __m256i NAME(lane_mask)(size_t count) {
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)count),
-                              _mm256_setr_epi64x(0, 1, 2, 3));
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)count), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 
 static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
     const __m256i mask = NAME(lane_mask)(count);
-    return _mm256_blendv_pd(vec_set1(fill), _mm256_maskload_pd(p, mask),
-                            _mm256_castsi256_pd(mask));
+    return _mm256_blendv_pd(vec_set1(fill), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
@@ -67,11 +63,10 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
 #define vec_sqrt(a) _mm256_sqrt_ps(a)
 #define vec_round(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vec_abs(a) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
-#define vec_copysign(a, b) \
+#define vec_copysign(a, b)                                   \
     _mm256_or_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), \
                  _mm256_and_ps(_mm256_set1_ps(-0.0f), b))
-#define vec_if_less(a, b, yes, no) \
-    _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ))
+#define vec_if_less(a, b, yes, no) _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ))
 
 static inline vec NAME(vec_pow2)(vec n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -85,8 +80,7 @@ static inline __m256i NAME(lane_mask)(size_t count) {
 
 static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
     const __m256i mask = NAME(lane_mask)(count);
-    return _mm256_blendv_ps(vec_set1(fill), _mm256_maskload_ps(p, mask),
-                            _mm256_castsi256_ps(mask));
+    return _mm256_blendv_ps(vec_set1(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
 }
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {

@@ -26,13 +26,13 @@ typedef struct {
 /* Adding 1.5 * 2^(mantissa bits) leaves no bits for a fraction. */
 #define ROUND_SHIFT (CYMLP_DOUBLE ? 6755399441055744.0 : 12582912.0)
 
-#define GENERIC_MAP(name, arguments, expression)    \
-    static inline vec NAME(name) arguments {        \
-        vec out;                                    \
-        for (int l = 0; l < LANES; l++) {           \
-            out.lane[l] = (expression);             \
-        }                                           \
-        return out;                                 \
+#define GENERIC_MAP(name, arguments, expression) \
+    static inline vec NAME(name) arguments {     \
+        vec out;                                 \
+        for (int l = 0; l < LANES; l++) {        \
+            out.lane[l] = (expression);          \
+        }                                        \
+        return out;                              \
     }
 
 GENERIC_MAP(vec_set1, (REAL x), x)
