@@ -31,7 +31,9 @@ cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
 cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
 
 cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
-cdef Py_ssize_t n_blocks(const Dense* layer) noexcept nogil
+
+# What an update is cut into: blocks of the kernel's rows and, as the last item, the bias.
+cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil
 
 # Bytes that an update of n_rows rows needs as scratch memory.
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
@@ -48,16 +50,13 @@ cdef void dense_propagate(
     const void* const* delta_rows__b_o, const char* y_below__bi, char* delta_below__bi,
     Py_ssize_t stride_below) noexcept nogil
 
-# Updates block_rows rows of the kernel, and its transposed copy, by x^T delta. Returns the sum of
-# the block's squared weights from before, 0 without a penalty. delta's rows hold whole panels.
-cdef double dense_update_block(
-    const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
+# Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
+# whole panels. Returns the sum of the item's squared weights from before, 0 without a penalty.
+cdef double dense_update_item(
+    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, const void* const* x_rows__b_i,
     const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
     const Step* step, char* scratch) noexcept nogil
 
-cdef void dense_update_bias(
-    const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,
-    int optimizer, const Step* step, char* scratch) noexcept nogil
-
-# One optimizer step with the gradients that the layer's parameters hold.
-cdef void dense_apply_gradient(const Dense* layer, int optimizer, const Step* step) noexcept nogil
+# Updates one item by the gradient that the layer's parameters hold.
+cdef void dense_apply_item(
+    const Dense* layer, Py_ssize_t index, int optimizer, const Step* step) noexcept nogil

@@ -10,7 +10,8 @@ from cython.parallel cimport prange
 
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
+from cymlp._kernels cimport (
+    CYMLP_ACCUMULATE, CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step)
 
 ctypedef fused real:
     float
@@ -24,8 +25,8 @@ cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil:
     return whole(layer.n_units, layer.kernels.panel)
 
 
-cdef Py_ssize_t n_blocks(const Dense* layer) noexcept nogil:
-    return whole(layer.n_inputs, layer.kernels.block_rows)
+cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil:
+    return whole(layer.n_inputs, layer.kernels.block_rows) + 1
 
 
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil:
@@ -95,14 +96,16 @@ cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
     return base + offset if base != NULL else NULL
 
 
+cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
+    return optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
+
+
 cdef inline void update_span(
     const KernelTable* kernels, const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n,
     const char* g, int optimizer, const Step* step
 ) noexcept nogil:
-    """Move n contiguous parameters, from a byte offset on; CYMLP_GRADIENT stores g instead."""
-    cdef char* slot0 = parameters.slots[0]
-    if optimizer == CYMLP_GRADIENT:
-        slot0 = parameters.gradient
+    """Move n contiguous parameters, from a byte offset on, or keep their gradient."""
+    cdef char* slot0 = parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0]
     kernels.update[optimizer](
         n, g, parameters.values + offset, at(slot0, offset), at(parameters.slots[1], offset), step)
 
@@ -113,7 +116,7 @@ cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil:
     return layer.l2 / batch_weight if batch_weight > 0 else 0
 
 
-cdef double dense_update_block(
+cdef double update_block(
     const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
     const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
     const Step* step, char* scratch
@@ -142,12 +145,12 @@ cdef double dense_update_block(
             update_span(
                 kernels, &layer.kernel, offset + row * panel * item,
                 min(tile_rows, n_inputs - row) * panel, scratch, optimizer, &penalized)
-        if layer.transposed != NULL and optimizer != CYMLP_GRADIENT:
+        if layer.transposed != NULL and not keeps_gradient(optimizer):
             transpose_block(layer, p, first, n_inputs)
     return squares
 
 
-cdef void dense_update_bias(
+cdef void update_bias(
     const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,
     int optimizer, const Step* step, char* scratch
 ) noexcept nogil:
@@ -159,18 +162,39 @@ cdef void dense_update_bias(
         update_span(kernels, &layer.bias, p * panel * item, panel, scratch, optimizer, step)
 
 
-cdef void dense_apply_gradient(const Dense* layer, int optimizer, const Step* step) noexcept nogil:
-    cdef Py_ssize_t panel = layer.kernels.panel
-    cdef Py_ssize_t p
-    update_span(
-        layer.kernels, &layer.kernel, 0, n_panels(layer) * layer.n_inputs * panel,
-        layer.kernel.gradient, optimizer, step)
-    update_span(
-        layer.kernels, &layer.bias, 0, n_panels(layer) * panel, layer.bias.gradient, optimizer,
-        step)
-    if layer.transposed != NULL:
-        for p in range(n_panels(layer)):
-            transpose_block(layer, p, 0, layer.n_inputs)
+cdef double dense_update_item(
+    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, const void* const* x_rows__b_i,
+    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
+    const Step* step, char* scratch
+) noexcept nogil:
+    if index < n_items(layer) - 1:
+        return update_block(
+            layer, index, n_rows, x_rows__b_i, delta__bo, delta_stride, batch_weight, optimizer,
+            step, scratch)
+    update_bias(layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch)
+    return 0
+
+
+cdef void dense_apply_item(
+    const Dense* layer, Py_ssize_t index, int optimizer, const Step* step
+) noexcept nogil:
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Py_ssize_t panel = kernels.panel
+    cdef Py_ssize_t first = index * kernels.block_rows
+    cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
+    cdef Py_ssize_t p, offset
+    if index == n_items(layer) - 1:
+        update_span(
+            kernels, &layer.bias, 0, n_panels(layer) * panel, layer.bias.gradient, optimizer,
+            step)
+        return
+    for p in range(n_panels(layer)):
+        offset = (p * layer.n_inputs + first) * panel * <Py_ssize_t> kernels.item_size
+        update_span(
+            kernels, &layer.kernel, offset, n_inputs * panel, layer.kernel.gradient + offset,
+            optimizer, step)
+        if layer.transposed != NULL:
+            transpose_block(layer, p, first, n_inputs)
 
 
 def pack(matrix, Py_ssize_t panel):
@@ -360,13 +384,11 @@ def gradient(x, delta, *, isa=None, int n_threads=1):
     layer.bias.gradient = <char*> operand.hold(bias_gradient)
     cdef const char* delta_rows = operand.hold(padded)
     cdef Step step = optimizer_step(0, 0, 0, 0, 0, 0, 1)
-    cdef Py_ssize_t n_items = n_blocks(layer), size = scratch_size(layer.kernels, n_rows)
-    cdef char* scratch = <char*> operand.hold(np.empty(max(1, n_items) * size, np.uint8))
-    cdef Py_ssize_t block
-    for block in prange(n_items, nogil=True, num_threads=n_threads, schedule="static"):
-        dense_update_block(
-            layer, block, n_rows, operand.rows, delta_rows, n_panels(layer) * panel,
-            1, CYMLP_GRADIENT, &step, scratch + block * size)
-    dense_update_bias(
-        layer, n_rows, delta_rows, n_panels(layer) * panel, CYMLP_GRADIENT, &step, scratch)
+    cdef Py_ssize_t size = scratch_size(layer.kernels, n_rows)
+    cdef char* scratch = <char*> operand.hold(np.empty(n_items(layer) * size, np.uint8))
+    cdef Py_ssize_t index
+    for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
+        dense_update_item(
+            layer, index, n_rows, operand.rows, delta_rows, n_panels(layer) * panel, 1,
+            CYMLP_GRADIENT, &step, scratch + index * size)
     return unpack(kernel_gradient, n_units), bias_gradient[:n_units].copy()

@@ -18,6 +18,7 @@ cdef extern from "kernels.h" nogil:
         CYMLP_SOFTMAX_CROSS_ENTROPY
         CYMLP_SIGMOID_BINARY_CROSS_ENTROPY
         CYMLP_GRADIENT
+        CYMLP_ACCUMULATE
         CYMLP_SGD
         CYMLP_MOMENTUM
         CYMLP_NESTEROV

@@ -25,6 +25,7 @@ LOSSES = {
 }
 OPTIMIZERS = {
     "gradient": CYMLP_GRADIENT,
+    "accumulate": CYMLP_ACCUMULATE,
     "sgd": CYMLP_SGD,
     "momentum": CYMLP_MOMENTUM,
     "nesterov": CYMLP_NESTEROV,

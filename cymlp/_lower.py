@@ -22,7 +22,10 @@ _FUSED = {
     (BinaryCrossEntropy, Sigmoid): "sigmoid_binary_cross_entropy",
 }
 
-_HALF: dict[str | None, float] = {"softmax_cross_entropy": -np.inf, "sigmoid_binary_cross_entropy": 0.0}
+_HALF: dict[str | None, float] = {
+    "softmax_cross_entropy": -np.inf,
+    "sigmoid_binary_cross_entropy": 0.0,
+}
 
 
 def lower_layers(layers: Sequence[Dense], n_inputs: int, dtype: np.dtype) -> Network:

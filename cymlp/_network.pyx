@@ -1,14 +1,17 @@
 """A network program: its parameters in one arena, a batch step, an epoch, inference.
 
-Two barriers a step are enough at any depth. Between the first two, each thread takes its own rows
-of the batch through forward pass, loss and delta propagation; after the barrier the threads share
-out the blocks of all weight matrices and move each by the gradient that they sum up for it. Every
-sum is taken by one thread in a fixed order: results do not depend on the number of threads.
+Two barriers a step are enough at any depth. First each thread takes its own rows of the batch
+through forward pass, loss and delta propagation; after a barrier the threads share out the blocks
+of all weight matrices and move each by the gradient that they sum up for it. Every sum is taken by
+one thread in a fixed order: results do not depend on the number of threads.
+
+A batch so large that this could not be interrupted in time is taken in slices of rows, whose
+gradients are summed in memory. Until they are complete, and the optimizer takes them all at once,
+the batch can be dropped and the network is as the last one left it.
 """
 
 import numpy as np
 
-from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport parallel, threadid
 
 from libc.stdint cimport uint64_t
@@ -18,13 +21,17 @@ from cymlp._batch cimport (
     Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, targets_from,
     total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, dense_apply_gradient, dense_forward, dense_propagate, dense_update_bias,
-    dense_update_block, l2_of, n_blocks, scratch_size, whole)
+    Dense, dense_apply_item, dense_forward, dense_propagate, dense_update_item, l2_of, n_items,
+    scratch_size, whole)
 from cymlp._dense import pack, unpack
 
 from cymlp._kernels cimport (
-    CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
 from cymlp._threads cimport cymlp_barrier, cymlp_now, cymlp_team_size, threads_for
+
+cdef extern from "Python.h":
+    # Declared without an exception: where it is called, Cython must not touch the one it sets.
+    int raise_pending_signal "PyErr_CheckSignals"()
 
 cdef extern from "denormals.h" nogil:
     uint64_t cymlp_flush_denormals()
@@ -33,10 +40,17 @@ cdef extern from "denormals.h" nogil:
 cdef enum:
     CACHE_LINE = 64
 
-# Seconds between two looks at pending signals and the progress bar.
-cdef double PAUSE_EVERY = 0.05
-# Work of a thread between two looks at the clock, where a batch has more than that.
-cdef double FLOPS_PER_WINDOW = 2e8
+# Seconds between two looks at pending signals, and between two returns to Python.
+cdef double LOOK_EVERY = 0.03
+# Operations between two looks at the clock, and what to count for the overhead of a call.
+cdef double CLOCK_FLOPS = 2e7
+cdef double CALL_FLOPS = 1e3
+# Operations of an update that may be fused with its optimizer, and then cannot be dropped.
+cdef double FUSED_FLOPS = 5e9
+# Rows of a batch that are in memory at once where the update is not fused.
+cdef Py_ssize_t SLICE_ROWS = 4096
+# Operations of a thread between two looks at pending signals in inference.
+cdef double INFERENCE_FLOPS = 2e9
 # Rows that a thread takes through all layers at once: many enough to reuse the weights in cache.
 cdef Py_ssize_t CHUNK_ROWS = 96
 
@@ -46,11 +60,15 @@ cdef struct Run:
     Samples samples
     Py_ssize_t batch_size
     Py_ssize_t first                # of the current batch's samples
-    Py_ssize_t row                  # of the batch's rows: those before are done
     int optimizer
     Step step
-    double deadline
-    bint pause
+    double unclocked                # operations since the last look at the clock
+    double next_look                # when to look for signals
+    double pause_at                 # when to return to Python
+    bint late                       # that time had passed by the last look at the clock
+    bint pause                      # return to Python after this batch
+    bint stop                       # a signal has raised, at any moment: drop this batch
+    bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     double loss, hits, weight       # sums over the finished batches
 
 
@@ -59,6 +77,24 @@ cdef inline Py_ssize_t share(
 ) noexcept nogil:
     """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
     return min(n, whole(n, unit) * thread // team * unit)
+
+
+cdef bint agree_to_stop(Run* run, int thread, int* turn) noexcept nogil:
+    """Wait for the team; return the same answer to all, whether to drop the batch.
+
+    `stop` itself may change before a slow thread has read it. The two places are used in turn: one
+    is written again only after another barrier.
+    """
+    turn[0] ^= 1
+    if thread == 0:
+        run.agreed[turn[0]] = run.stop
+    cymlp_barrier()
+    return run.agreed[turn[0]]
+
+
+cdef int _propagate(bint raised) except -1:
+    """Go on with the exception that a call from C has set, if it has."""
+    return -1 if raised else 0
 
 
 cdef class Network:
@@ -283,13 +319,14 @@ cdef class Network:
     def apply_gradients(self, gradients):
         """Take one optimizer step with gradients given as [kernel, bias, kernel, bias, ...]."""
         cdef Step step = self._step(self.iteration + 1)
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, index
         self._need_gradients()
         self.set_all(["kernel_gradient", "bias_gradient"], gradients)
         self._enter()
         try:
             for i in range(self.n_layers):
-                dense_apply_gradient(&self.layers[i], self.optimizer, &step)
+                for index in range(n_items(&self.layers[i])):
+                    dense_apply_item(&self.layers[i], index, self.optimizer, &step)
             self.iteration += 1
         finally:
             self.busy = False
@@ -325,14 +362,18 @@ cdef class Network:
                 &run.samples, x, labels, values, weight, order, self.dtype,
                 self.layers[0].n_inputs, self.n_outputs)
             run.batch_size = min(batch_size, run.samples.n_rows)
-            run.first = run.row = 0
+            run.first = 0
             run.optimizer = optimizer
+            run.stop = False
+            run.unclocked = 0
             run.loss = run.hits = run.weight = 0
+            if not self._is_fused(shared, run.batch_size):
+                self._need_gradients()
             team = threads_for(3 * self._flops_per_row() * run.batch_size)
-            self._need_workspace(run.batch_size, team)
+            self._need_workspace(self._slice_rows(shared, run.batch_size), team)
             while run.first < run.samples.n_rows:
-                run.pause = False
-                run.deadline = cymlp_now() + PAUSE_EVERY
+                run.pause = run.late = False
+                run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
                 before = run.first
                 steps = self.iteration
                 if team == 1:
@@ -343,23 +384,24 @@ cdef class Network:
                         self._train(shared, steps, threadid(), cymlp_team_size())
                 if optimizer != CYMLP_GRADIENT:
                     self.iteration += whole(run.first - before, run.batch_size)
-                PyErr_CheckSignals()
-                if tick is not None and run.first > before:
+                _propagate(run.stop or raise_pending_signal() < 0)
+                if tick is not None:
                     tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         finally:
             self.busy = False
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
+    cdef bint _is_fused(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
+        return run.optimizer != CYMLP_GRADIENT and self._flops_per_row() * n_rows <= FUSED_FLOPS
+
+    cdef Py_ssize_t _slice_rows(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
+        return n_rows if self._is_fused(run, n_rows) else min(n_rows, SLICE_ROWS)
+
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
-        cdef Py_ssize_t first, n_rows, row, stop, i, block, item
-        cdef Py_ssize_t tile = self.kernels.tile_rows
-        cdef Py_ssize_t window = max(
-            CHUNK_ROWS, <Py_ssize_t> (FLOPS_PER_WINDOW / self._flops_per_row())) * team
+        cdef Py_ssize_t first, n_rows
         cdef double weight
-        cdef const Dense* layer
-        cdef const void* const* x_rows
-        cdef char* scratch = self.scratch + thread * self.scratch_bytes
+        cdef int turn = 0
         cdef uint64_t denormals = cymlp_flush_denormals()
         while run.first < run.samples.n_rows and not run.pause:
             first = run.first
@@ -368,69 +410,124 @@ cdef class Network:
             if thread == 0:
                 steps += 1
                 run.step = self._step(steps)
-
-            row = run.row
-            while True:
-                stop = min(n_rows, row + window)
-                self._rows(
-                    run, row + share(stop - row, tile, thread, team),
-                    row + share(stop - row, tile, thread + 1, team), weight)
-                if stop == n_rows:
-                    break
-                # A batch of many windows may pause between two of them and go on later.
-                cymlp_barrier()
-                if thread == 0:
-                    run.row = stop
-                    run.pause = cymlp_now() > run.deadline
-                cymlp_barrier()
-                if run.pause:
-                    break
-                row = stop
-            if run.pause:
+            if self._gradient_or_step(run, n_rows, weight, thread, team, &turn):
                 break
-            cymlp_barrier()
-
-            item = 0
-            for i in range(self.n_layers):
-                layer = &self.layers[i]
-                x_rows = self.output_rows[i - 1] if i > 0 else self.rows.x
-                for block in range(n_blocks(layer) + 1):
-                    if item % team == thread:
-                        if block < n_blocks(layer):
-                            self.squares[item] = dense_update_block(
-                                layer, block, n_rows, x_rows, self.deltas[i], self.strides[i],
-                                weight, run.optimizer, &run.step, scratch)
-                        else:
-                            dense_update_bias(
-                                layer, n_rows, self.deltas[i], self.strides[i], run.optimizer,
-                                &run.step, scratch)
-                    item += 1
+            if run.optimizer != CYMLP_GRADIENT and not self._is_fused(run, n_rows):
+                self._apply_gradients(run, thread, team)
             if thread == 0:
-                self._count(run, n_rows)
                 run.first = first + n_rows
-                run.row = 0
-                run.pause = cymlp_now() > run.deadline
+                self._is_due(run, 0)
+                run.pause = run.late
             cymlp_barrier()
-            if thread == 0:
+            if thread == 0:  # now that every thread has left its sums of squares
                 run.loss += weight * self._penalty(weight)
                 run.weight += weight
         cymlp_restore_denormals(denormals)
 
+    cdef bint _gradient_or_step(
+        self, Run* run, Py_ssize_t n_rows, double weight, int thread, int team, int* turn
+    ) noexcept nogil:
+        """Take a batch as far as its gradient or, if that is fused, through the whole step.
+
+        Returns whether the batch is to be dropped; the parameters have then not been touched.
+        """
+        cdef bint fused = self._is_fused(run, n_rows)
+        cdef Py_ssize_t slice_rows = self._slice_rows(run, n_rows)
+        cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
+        cdef int optimizer = run.optimizer
+        for s in range(whole(n_rows, slice_rows)):
+            start = s * slice_rows
+            count = min(slice_rows, n_rows - start)
+            if not fused:
+                optimizer = CYMLP_GRADIENT if s == 0 else CYMLP_ACCUMULATE
+            self._rows(
+                run, run.first + start, share(count, tile, thread, team),
+                share(count, tile, thread + 1, team), weight, thread)
+            if agree_to_stop(run, thread, turn):
+                return True
+            self._update(run, count, weight, optimizer, thread, team)
+            if thread == 0:
+                self._count(run, run.first + start, count)
+            if not fused and agree_to_stop(run, thread, turn):
+                return True
+        return False
+
+    cdef bint _is_due(self, Run* run, double flops) noexcept nogil:
+        """Whether to look for signals after so many operations more; for thread 0 alone."""
+        cdef double now
+        run.unclocked += flops + CALL_FLOPS
+        if run.unclocked < CLOCK_FLOPS:
+            return False
+        run.unclocked = 0
+        now = cymlp_now()
+        run.late = now > run.pause_at
+        return now > run.next_look
+
+    cdef void _look(
+        self, Run* run, int thread, Py_ssize_t n_rows, const Dense* layer
+    ) noexcept nogil:
+        """Let a pending signal raise in the thread that called from Python, if it is time to.
+
+        The arguments tell the work since the last call: some rows taken through a layer.
+        """
+        if thread != 0 or run.stop:
+            return
+        if self._is_due(run, 2.0 * n_rows * layer.n_inputs * layer.n_units):
+            with gil:
+                run.stop = raise_pending_signal() < 0
+            run.next_look = cymlp_now() + LOOK_EVERY
+
+    cdef void _update(
+        self, Run* run, Py_ssize_t n_rows, double weight, int optimizer, int thread, int team
+    ) noexcept nogil:
+        """Bring this thread's items of all layers up to date with some rows of the batch."""
+        cdef Py_ssize_t i, index, item = 0
+        cdef const Dense* layer
+        cdef const void* const* x_rows
+        cdef double squares
+        cdef bint can_stop = optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
+        for i in range(self.n_layers):
+            layer = &self.layers[i]
+            x_rows = self.output_rows[i - 1] if i > 0 else self.rows.x
+            for index in range(n_items(layer)):
+                if item % team == thread and not run.stop:
+                    squares = dense_update_item(
+                        layer, index, n_rows, x_rows, self.deltas[i], self.strides[i], weight,
+                        optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
+                    if optimizer != CYMLP_ACCUMULATE:
+                        self.squares[item] = squares
+                    if can_stop:
+                        self._look(run, thread, n_rows // n_items(layer), layer)
+                item += 1
+
+    cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
+        """Move this thread's items of all layers by the gradients in memory."""
+        cdef Py_ssize_t i, index, item = 0
+        for i in range(self.n_layers):
+            for index in range(n_items(&self.layers[i])):
+                if item % team == thread:
+                    dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
+                item += 1
+
     cdef void _rows(
-        self, Run* run, Py_ssize_t start, Py_ssize_t stop, double weight
+        self, Run* run, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, double weight,
+        int thread
     ) noexcept nogil:
         """Take rows of the batch through forward pass, loss and delta propagation."""
         cdef Py_ssize_t chunk, row, n_rows, i, stride
         for chunk in range(whole(stop - start, CHUNK_ROWS)):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
-            gather(&run.samples, run.first, row, row + n_rows, &self.rows)
+            gather(&run.samples, first, row, row + n_rows, &self.rows)
             for i in range(self.n_layers):
                 dense_forward(
                     &self.layers[i], self._activation(i), n_rows,
                     (self.output_rows[i - 1] if i > 0 else self.rows.x) + row,
                     self._at(self.outputs[i], i, row), self.strides[i], True)
-            self._scale(&run.samples, run.first, row, n_rows, weight)
+                self._look(run, thread, n_rows, &self.layers[i])
+                if run.stop:
+                    return
+            self._scale(&run.samples, first, row, n_rows, weight)
             i = self.n_layers - 1
             stride = self.strides[i]
             self._losses(
@@ -444,6 +541,9 @@ cdef class Network:
                     &self.layers[i], self.layers[i - 1].activation, n_rows,
                     self.delta_rows[i] + row, self._at(self.outputs[i - 1], i - 1, row),
                     self._at(self.deltas[i - 1], i - 1, row), self.strides[i - 1])
+                self._look(run, thread, n_rows, &self.layers[i])
+                if run.stop:
+                    return
 
     cdef inline int _activation(self, Py_ssize_t layer) noexcept nogil:
         return self.output_activation if layer == self.n_layers - 1 \
@@ -476,25 +576,25 @@ cdef class Network:
                 n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
                 rows.hit + row)
 
-    cdef void _count(self, Run* run, Py_ssize_t n_rows) noexcept nogil:
-        """Add the batch's loss and hits to the epoch's, in the order of its rows."""
+    cdef void _count(self, Run* run, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil:
+        """Add the rows' losses and hits to the epoch's, in their order."""
         cdef Py_ssize_t b
         cdef double weight
         for b in range(n_rows):
-            weight = weight_at(&run.samples, run.first + b)
+            weight = weight_at(&run.samples, first + b)
             run.loss += weight * self.rows.loss[b]
             if self.wants_accuracy:
                 run.hits += weight * self.rows.hit[b]
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:
         """The L2 penalty of the weights before the update, from the sums that its blocks left."""
-        cdef Py_ssize_t i, block, item = 0
+        cdef Py_ssize_t i, index, item = 0
         cdef double penalty = 0, squares
         for i in range(self.n_layers):
             squares = 0
-            for block in range(n_blocks(&self.layers[i])):
-                squares += self.squares[item + block]
-            item += n_blocks(&self.layers[i]) + 1
+            for index in range(n_items(&self.layers[i])):
+                squares += self.squares[item + index]
+            item += n_items(&self.layers[i])
             penalty += 0.5 * l2_of(&self.layers[i], batch_weight) * squares
         return penalty
 
@@ -505,12 +605,12 @@ cdef class Network:
         cdef Py_ssize_t i, b, item = self.dtype.itemsize
         n_rows = max(n_rows, self.workspace_rows)
         team = max(team, self.workspace_team)
-        n_items = sum([n_blocks(&self.layers[i]) + 1 for i in range(self.n_layers)])
+        count = sum([n_items(&self.layers[i]) for i in range(self.n_layers)])
         scratch_bytes = Arena.room(scratch_size(self.kernels, n_rows))
         sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
         total = (
             sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
-            + rows_room(n_rows) + Arena.room(8 * n_items)
+            + rows_room(n_rows) + Arena.room(8 * count)
             + Arena.room(scratch_bytes * team))
         cdef Arena arena = Arena(total)
         self.workspace_rows = 0  # until all is laid out
@@ -525,7 +625,7 @@ cdef class Network:
                 self.output_rows[i][b] = self._at(self.outputs[i], i, b)
                 self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
         self.rows = take_rows(arena, n_rows)
-        self.squares = <double*> address(arena.take(n_items, np.float64))
+        self.squares = <double*> address(arena.take(count, np.float64))
         self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
         self.scratch_bytes = scratch_bytes
         self.workspace_rows = n_rows
@@ -590,7 +690,7 @@ cdef class Network:
         cdef char* buffers = address(arena.take(2 * team * buffer_bytes, np.uint8))
         cdef double* losses = &loss[0] if loss is not None else NULL
         cdef double* hits = &hit[0] if hit is not None else NULL
-        window = max(CHUNK_ROWS, <Py_ssize_t> (10 * FLOPS_PER_WINDOW / flops)) * team
+        window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
         for start in range(0, n_rows, window):
             stop = min(n_rows, start + window)
             if team == 1:
@@ -603,7 +703,7 @@ cdef class Network:
                     self._infer_rows(
                         &samples, start, stop, shared, buffers, buffer_bytes, chunk, out, losses,
                         hits, threadid(), cymlp_team_size())
-            PyErr_CheckSignals()
+            _propagate(raise_pending_signal() < 0)
 
     cdef void _infer_rows(
         self, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, const BatchRows* shared,
@@ -618,8 +718,7 @@ cdef class Network:
         cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
         cdef int activation
         cdef bint evaluates = losses != NULL
-        cdef char* y
-        cdef char* spare
+        cdef char* y = NULL
         cdef uint64_t denormals = cymlp_flush_denormals()
         rows.x += thread * chunk
         rows.values += thread * chunk
@@ -631,8 +730,6 @@ cdef class Network:
             row = first + c * chunk
             n_rows = min(chunk, end - row)
             gather(samples, row, 0, n_rows, &rows)
-            y = buffers + 2 * thread * buffer_bytes
-            spare = y + buffer_bytes
             for i in range(self.n_layers):
                 activation = self._activation(i) if evaluates else self.layers[i].activation
                 if out[i] != NULL:
@@ -641,14 +738,16 @@ cdef class Network:
                     dense_forward(
                         &self.layers[i], activation, n_rows, rows.x, y, stride, False)
                 else:
+                    # Two buffers in turn: the other one may hold what this layer reads.
                     stride = self.strides[i]
-                    dense_forward(
-                        &self.layers[i], activation, n_rows, rows.x, spare, stride, True)
-                    y, spare = spare, y
+                    y = buffers + (2 * thread + i % 2) * buffer_bytes
+                    dense_forward(&self.layers[i], activation, n_rows, rows.x, y, stride, True)
                 for b in range(n_rows):
                     rows.x[b] = y + b * stride * item
             if evaluates:
-                self._losses(samples, &rows, 0, n_rows, y, stride, spare, stride)
+                self._losses(
+                    samples, &rows, 0, n_rows, y, stride,
+                    buffers + (2 * thread + self.n_layers % 2) * buffer_bytes, stride)
                 for b in range(n_rows):
                     losses[row + b] = rows.loss[b]
                     if self.wants_accuracy:

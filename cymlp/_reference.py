@@ -33,7 +33,7 @@ FUSED = {
 }
 
 #: Optimizer name -> number of slot arrays (velocity; first and second moment) per parameter array.
-N_SLOTS = {"gradient": 1, "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+N_SLOTS = {"gradient": 1, "accumulate": 1, "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
 
 _LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy")
 
@@ -452,6 +452,7 @@ def update(
     The gradient is g + l2 * W first, [1]_ section 7.1.1. Then, with lr the learning rate:
 
     - ``"gradient"``: W stays; the slot becomes the gradient
+    - ``"accumulate"``: W stays; the slot grows by g alone, the penalty being in it already
     - ``"sgd"``: W -= lr * g
     - ``"momentum"``: v = momentum * v + g; W -= lr * v, [1]_ section 8.3.2
     - ``"nesterov"``: v likewise; W -= lr * (g + momentum * v), [4]_
@@ -460,7 +461,7 @@ def update(
 
     Parameters
     ----------
-    name : {"gradient", "sgd", "momentum", "nesterov", "adam"}
+    name : {"gradient", "accumulate", "sgd", "momentum", "nesterov", "adam"}
     g, w : ndarray
         Gradient and parameter, of the same shape.
     slots : sequence of ndarray
@@ -480,6 +481,8 @@ def update(
     >>> update("sgd", np.array([1.0]), np.array([2.0]), learning_rate=0.5)
     (array([1.5]), [])
     """
+    if name == "accumulate":
+        return w.copy(), [slots[0] + g]
     g = g + l2 * w
     if name == "gradient":
         return w.copy(), [g]

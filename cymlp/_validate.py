@@ -228,6 +228,9 @@ def sample_weights(name: str, value: Any, n_rows: int) -> np.ndarray:
         raise ValueError(f"{name} must not be negative, got {array.min():g}")
     if array.max() == 0:
         raise ValueError(f"{name} must not be all zero")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.sum()):
+            raise ValueError(f"{name} must have a finite sum, got values up to {array.max():g}")
     return array
 
 

@@ -15,6 +15,7 @@ _EXIT_TROUBLE = 2  # as argparse
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 _EXIT_PIPE = 141  # 128 + SIGPIPE
 _MAX_SEED = 2**32 - 1
+_MAX_THREADS = 1024  # what set_num_threads takes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_demo(arguments: argparse.Namespace) -> int:
     from cymlp.demo import DemoError, run_demo
 
-    options = {name: value for name, value in vars(arguments).items() if name != "run"}
+    if arguments.threads is not None:
+        cymlp.set_num_threads(arguments.threads)
     try:
-        run_demo(**options)
+        run_demo(
+            mnist=arguments.mnist,
+            hidden=arguments.hidden,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            output=arguments.output,
+            quiet=arguments.quiet,
+        )
     except (DemoError, ImportError, MemoryError) as error:
         print(f"cymlp demo: error: {error or 'out of memory'}", file=sys.stderr)
         return _EXIT_TROUBLE
@@ -108,14 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size",
         type=_positive,
         metavar="N",
-        help="samples per step (default: 32; 128 with --mnist)",
+        help="samples per step (default: 16; 64 with --mnist)",
     )
     demo.add_argument(
         "--hidden",
         type=_positive,
         nargs="+",
         metavar="N",
-        help="units of each hidden layer, first to last (default: 128)",
+        help="units of each hidden layer, first to last (default: 256; 128 with --mnist)",
     )
     demo.add_argument(
         "--seed",
@@ -126,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--threads",
-        type=_positive,
+        type=_threads,
         metavar="N",
         help="threads to use (default: one per core); the result does not depend on it",
     )
@@ -152,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     return _whole(text, 1, sys.maxsize, "a positive whole number")
+
+
+def _threads(text: str) -> int:
+    return _whole(text, 1, _MAX_THREADS, f"a whole number from 1 to {_MAX_THREADS}")
 
 
 def _seed(text: str) -> int:

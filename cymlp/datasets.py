@@ -17,7 +17,7 @@ import numpy as np
 
 __all__ = ["Split", "load_digits", "load_mnist", "read_idx"]
 
-_ELEMENT_TYPES = {
+_ELEMENT_TYPES: dict[int, np.dtype] = {
     0x08: np.dtype(np.uint8),
     0x09: np.dtype(np.int8),
     0x0B: np.dtype(np.int16),

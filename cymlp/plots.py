@@ -12,6 +12,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 except ImportError as error:
@@ -133,7 +134,7 @@ def plot_confusion(
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise ValueError(f"matrix: expected shape (n_classes, n_classes), got {counts.shape}")
     n_classes = len(counts)
-    names = list(range(n_classes)) if labels is None else list(labels)
+    names = [str(name) for name in (range(n_classes) if labels is None else labels)]
     if len(names) != n_classes:
         raise ValueError(f"labels: expected {n_classes}, one per class, got {len(names)}")
     ax = _axes(ax)
@@ -230,13 +231,13 @@ def plot_mistakes(
         )
         # The two texts meet left of the middle, so that together they stand under it.
         middle = ((left + right) / 2, bottom + _CAPTION / 2 + gap / 2)
-        for text, side, style in (
-            (f"{answers[index]}", "right", {"color": _RED, "fontsize": 12, "fontweight": "bold"}),
-            (f" not {truths[index]}", "left", {"color": _MUTED, "fontsize": 9}),
+        for text, side, colour, size, weight in (
+            (f"{answers[index]}", "right", _RED, 12, "bold"),
+            (f" not {truths[index]}", "left", _MUTED, 9, "normal"),
         ):
             ax.annotate(
                 text, middle, (-10, 0), textcoords="offset points", ha=side, va="center_baseline",
-                **style,
+                color=colour, fontsize=size, fontweight=weight,
             )  # fmt: skip
     n_rows = max(-(-len(pictures) // n_columns), 1)
     # imshow narrowed the limits to its last image and fixed the aspect: set both for the whole.
@@ -299,8 +300,8 @@ def plot_demo(
     heights = [top_height]
     if n_rows:
         heights.append(n_rows * (width - 0.4) / n_columns * (1 + _CAPTION) + 0.5)
-    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)
+    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout=layout)
     figure.suptitle(title, fontsize=17, fontweight="bold", color=_INK)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     loss_ax, matrix_ax = parts[0].subplots(1, 2, width_ratios=[1.15, 1])

@@ -46,9 +46,10 @@ enum cymlp_loss {
     CYMLP_N_LOSSES
 };
 
-/* CYMLP_GRADIENT moves nothing: it stores the gradient in the first slot. */
+/* The first two move nothing: they store the gradient in the first slot, or add it to the slot. */
 enum cymlp_optimizer {
     CYMLP_GRADIENT,
+    CYMLP_ACCUMULATE,
     CYMLP_SGD,
     CYMLP_MOMENTUM,
     CYMLP_NESTEROV,
@@ -62,7 +63,7 @@ typedef struct cymlp_step {
     double momentum;
     double beta_1, beta_2, epsilon;
     double m_scale, v_scale; /* Adam's bias corrections 1 / (1 - beta^t) */
-    double l2;               /* added to the gradient as l2 * w */
+    double l2;               /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 
 /* The targets of some rows: either class labels or rows of values. */

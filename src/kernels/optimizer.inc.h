@@ -21,6 +21,15 @@ static void NAME(store_gradient)(size_t n, const void *g__n, void *w__n, void *s
     }
 }
 
+static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n, void *slot0__n,
+                                      void *slot1__n, const cymlp_step *step) {
+    REAL *sum = (REAL *)slot0__n;
+    (void)w__n, (void)slot1__n, (void)step;
+    FOR_EACH_VEC(j, some, n) {
+        STORE(sum, vec_add(LOAD(sum), LOAD((const REAL *)g__n)));
+    }
+}
+
 static void NAME(sgd)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
                       const cymlp_step *step) {
     LOAD_PARAMETERS;

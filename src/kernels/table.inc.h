@@ -56,6 +56,7 @@ static const cymlp_kernels NAME(table) = {
     .update =
         {
             [CYMLP_GRADIENT] = NAME(store_gradient),
+            [CYMLP_ACCUMULATE] = NAME(accumulate_gradient),
             [CYMLP_SGD] = NAME(sgd),
             [CYMLP_MOMENTUM] = NAME(momentum),
             [CYMLP_NESTEROV] = NAME(nesterov),
