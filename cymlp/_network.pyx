@@ -27,7 +27,8 @@ from cymlp._dense import pack, unpack
 
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
-from cymlp._threads cimport cymlp_barrier, cymlp_now, cymlp_team_size, threads_for
+from cymlp._threads cimport (
+    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch, threads_for)
 
 cdef extern from "Python.h":
     # Declared without an exception: where it is called, Cython must not touch the one it sets.
@@ -43,7 +44,7 @@ cdef enum:
 # Seconds between two looks at pending signals, and between two returns to Python.
 cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
-cdef double CLOCK_FLOPS = 2e7
+cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
 # Operations of an update that may be fused with its optimizer, and then cannot be dropped.
 cdef double FUSED_FLOPS = 5e9
@@ -116,6 +117,7 @@ cdef class Network:
     cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef bint busy
+    cdef TeamWatch watch
 
     cdef int loss, optimizer, output_activation
     cdef bint wants_accuracy
@@ -354,7 +356,7 @@ cdef class Network:
     cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick):
         cdef Run run
         cdef Run* shared = &run
-        cdef int team
+        cdef int team, n_threads
         cdef Py_ssize_t before, steps = 0
         self._enter()
         try:
@@ -373,15 +375,19 @@ cdef class Network:
             self._need_workspace(self._slice_rows(shared, run.batch_size), team)
             while run.first < run.samples.n_rows:
                 run.pause = run.late = False
-                run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
                 before = run.first
                 steps = self.iteration
-                if team == 1:
+                n_threads = begin_stretch(&self.watch, team)
+                run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
+                if n_threads > 1 and not self.watch.proven:
+                    run.pause_at = cymlp_now() + TRIAL
+                if n_threads == 1:
                     with nogil:
                         self._train(shared, steps, 0, 1)
                 else:
-                    with nogil, parallel(num_threads=team):
+                    with nogil, parallel(num_threads=n_threads):
                         self._train(shared, steps, threadid(), cymlp_team_size())
+                end_stretch(&self.watch, n_threads)
                 if optimizer != CYMLP_GRADIENT:
                     self.iteration += whole(run.first - before, run.batch_size)
                 _propagate(run.stop or raise_pending_signal() < 0)

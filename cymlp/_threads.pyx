@@ -8,6 +8,14 @@ from cymlp._validate import integer
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = 1024
 
+# A waiting thread spins: one that was off its core for more of a stretch than this had to give
+# the core away. Shorter stretches say nothing. Seconds.
+cdef double STARVED_SHARE = 0.2
+cdef double SHORTEST_STRETCH = 2e-3
+TRIAL = 3e-3
+cdef double SHORTEST_PAUSE = 0.5
+cdef double LONGEST_PAUSE = 8.0
+
 cdef int chosen = 0  # by set_num_threads; 0: none
 cdef bint forked = False
 
@@ -75,6 +83,26 @@ cdef int threads_for(double flops, int wanted=0) except -1:
     if forked or not CYMLP_HAS_OPENMP:
         return 1
     return max(1, min(limit, <int> min(flops / FLOPS_PER_THREAD, <double> MOST_THREADS)))
+
+
+cdef int begin_stretch(TeamWatch* watch, int team) noexcept nogil:
+    watch.began = cymlp_now()
+    watch.ran = cymlp_running()
+    return 1 if watch.began < watch.serial_until else team
+
+
+cdef void end_stretch(TeamWatch* watch, int team) noexcept nogil:
+    cdef double now = cymlp_now()
+    cdef double elapsed = now - watch.began
+    cdef double off_core = elapsed - (cymlp_running() - watch.ran)
+    if team == 1 or elapsed < SHORTEST_STRETCH:
+        return
+    watch.proven = off_core < STARVED_SHARE * elapsed
+    if watch.proven:
+        watch.serial_for = SHORTEST_PAUSE
+        return
+    watch.serial_until = now + max(watch.serial_for, SHORTEST_PAUSE)
+    watch.serial_for = min(2 * max(watch.serial_for, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 def build_info():

@@ -14,6 +14,7 @@ __all__ = ["main"]
 _EXIT_TROUBLE = 2  # as argparse
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 _EXIT_PIPE = 141  # 128 + SIGPIPE
+_MAX_COUNT = 2**31 - 1  # what Dense takes
 _MAX_SEED = 2**32 - 1
 _MAX_THREADS = 1024  # what set_num_threads takes
 
@@ -161,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    return _whole(text, 1, sys.maxsize, "a positive whole number")
+    return _whole(text, 1, _MAX_COUNT, f"a whole number from 1 to {_MAX_COUNT}")
 
 
 def _threads(text: str) -> int:

@@ -300,8 +300,7 @@ class Sequential:
             If an argument is not what it must be, or before `compile`. The network is then as
             it was.
         KeyboardInterrupt
-            On Ctrl-C, within 100 ms on all but the largest batches. The network is then as the
-            last finished batch left it.
+            On Ctrl-C, within 100 ms. The network is then as the last finished batch left it.
         RuntimeError
             If another thread trains the network.
         """

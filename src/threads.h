@@ -26,20 +26,28 @@ static inline int cymlp_team_size(void) { return 1; }
 static inline void cymlp_barrier(void) {}
 #endif
 
-/* Seconds from some fixed moment; never goes back. */
+/* cymlp_now: seconds from some fixed moment; never goes back.
+ * cymlp_running: seconds that the calling thread has been running on a core; where the system
+ * cannot tell finely enough, the same as cymlp_now. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
 static inline double cymlp_now(void) { return (double)GetTickCount64() * 1e-3; }
+
+static inline double cymlp_running(void) { return cymlp_now(); }
 #else
 #include <time.h>
 
-static inline double cymlp_now(void) {
+static inline double cymlp_clock(clockid_t clock) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(clock, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
+
+static inline double cymlp_now(void) { return cymlp_clock(CLOCK_MONOTONIC); }
+
+static inline double cymlp_running(void) { return cymlp_clock(CLOCK_THREAD_CPUTIME_ID); }
 #endif
 
 #if defined(__clang__)

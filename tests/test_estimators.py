@@ -181,7 +181,7 @@ def test_coefs_are_read_only_and_assignable(estimator_class):
         ("shuffle", "yes", r"'shuffle' .* Got 'yes'"),
         ("random_state", "seed", r"'random_state' .* Got 'seed'"),
         ("tol", -1, r"'tol' .* Got -1"),
-        ("momentum", 1.0, r"'momentum' .* Got 1.0"),
+        ("momentum", 1.5, r"'momentum' .* Got 1.5"),
         ("validation_fraction", 1.0, r"'validation_fraction' .* Got 1.0"),
         ("beta_1", 1.0, r"'beta_1' .* Got 1.0"),
         ("beta_2", -0.5, r"'beta_2' .* Got -0.5"),
