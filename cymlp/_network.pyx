@@ -10,6 +10,8 @@ gradients are summed in memory. Until they are complete, and the optimizer takes
 the batch can be dropped and the network is as the last one left it.
 """
 
+import sys
+
 import numpy as np
 
 from cython.parallel cimport parallel, threadid
@@ -193,7 +195,10 @@ cdef class Network:
             if transposed and i > 0:
                 plan.append((i, "transposed", (whole(n_in, panel), n_out, panel)))
         item = self.dtype.itemsize
-        cdef Arena arena = Arena(sum(Arena.room(p * r * c * item) for _, _, (p, r, c) in plan))
+        sizes = [p * r * c * item for _, _, (p, r, c) in plan]
+        if sum(sizes) > sys.maxsize // 2:
+            raise MemoryError(f"unable to allocate {sum(sizes):,} bytes for the parameters")
+        cdef Arena arena = Arena(sum([Arena.room(size) for size in sizes]))
         for i, name, shape in plan:
             self.arrays[i][name] = arena.take(shape, self.dtype)
 

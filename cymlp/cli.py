@@ -77,7 +77,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
         )
     except (DemoError, ImportError, MemoryError) as error:
-        print(f"cymlp demo: error: {error or 'out of memory'}", file=sys.stderr)
+        print(f"cymlp demo: error: {str(error) or 'out of memory'}", file=sys.stderr)
         return _EXIT_TROUBLE
     return 0
 

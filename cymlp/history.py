@@ -50,13 +50,15 @@ class History:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the curves of loss and metrics over the epochs.
+    def plot(self, ax: Any = None, *, key: str = "loss") -> Any:
+        """Draw the curve of one value over the epochs, with that of its validation values.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             Where to draw; new axes by default.
+        key : str, default="loss"
+            Name of the value.
 
         Returns
         -------
@@ -66,7 +68,9 @@ class History:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If nothing of that name was recorded.
         """
         from cymlp.plots import plot_history
 
-        return plot_history(self.history, ax)
+        return plot_history(self.history, ax, key=key)

@@ -15,7 +15,7 @@ net = Sequential(
     random_state=0,
 )
 net.compile(optimizer="adam", loss="cross_entropy", metrics=["accuracy"])
-print(net.summary())
+net.summary()
 
 # In a terminal, fit shows a progress bar.
 history = net.fit(X_train, y_train, epochs=60, batch_size=32, validation_data=(X_test, y_test))

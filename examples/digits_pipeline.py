@@ -13,12 +13,12 @@ from cymlp import MLPClassifier
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 
-model = make_pipeline(StandardScaler(), MLPClassifier(max_iter=40, random_state=0))
+model = make_pipeline(StandardScaler(), MLPClassifier(learning_rate_init=0.005, random_state=0))
 search = GridSearchCV(
     model,
     {
         "mlpclassifier__hidden_layer_sizes": [(64,), (128,)],
-        "mlpclassifier__learning_rate_init": [0.001, 0.003],
+        "mlpclassifier__alpha": [0.0001, 0.01],
     },
     cv=3,
 )

@@ -100,6 +100,19 @@ def test_any_batch_size_with_any_number_of_threads(dtype, n_samples):
         assert_bitwise_equal(result, results[0])
 
 
+def test_starved_team_gives_the_same_bits(data):
+    """Threads in turns on fewer cores: training leaves the team for one thread, and comes back."""
+    X, y = data
+    trained = []
+    for n_threads in (1, 8 * (os.cpu_count() or 1)):
+        cymlp.set_num_threads(n_threads)
+        net = make_net(N_INPUTS, [(n, "relu") for n in HIDDEN] + [(N_CLASSES, "softmax")])
+        net.compile(optimizer="adam", loss="cross_entropy")
+        net.fit(X, y, epochs=300, batch_size=BATCH_SIZE, verbose=0)
+        trained.append(net.get_weights())
+    assert_bitwise_equal(*trained)
+
+
 @needs_openmp
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_threads_are_really_started():

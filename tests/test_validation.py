@@ -553,3 +553,14 @@ def test_integers_of_numpy_are_integers():
     net.fit(X, LABELS, epochs=np.int64(2), batch_size=np.uint8(2), verbose=0)
     assert net.n_inputs == N_INPUTS
     assert type(net.n_inputs) is int
+
+
+def test_network_too_large_for_any_memory():
+    most = 2**31 - 1
+    with pytest.raises(MemoryError, match="bytes"):
+        Sequential([Dense(most), Dense(most)], n_inputs=most)
+    net = Sequential([Dense(most), Dense(most)])
+    with pytest.raises(MemoryError, match="bytes"):
+        net.build(most)
+    assert not net.built
+    assert net.n_inputs is None
