@@ -30,7 +30,8 @@ from cymlp._dense import pack, unpack
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
 from cymlp._threads cimport (
-    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch, threads_for)
+    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
+    threads_for)
 
 cdef extern from "Python.h":
     # Declared without an exception: where it is called, Cython must not touch the one it sets.
