@@ -166,20 +166,29 @@ cdef class Kernels:
     cdef size_t _stride(self, array) except? 0:
         return array.strides[0] // array.itemsize
 
-    def activate(self, int code, z):
-        """Return the activation of each row of z, a (rows, units) array."""
-        y = np.array(z, order="C")
+    cdef object _copy(self, array, out):
+        """Return a copy to work in: in `out`, where it is given."""
+        if out is None:
+            return np.array(array, order="C")
+        if out.shape != array.shape:
+            raise ValueError(f"out must have shape {array.shape}, got {out.shape}")
+        out[...] = array
+        return out
+
+    def activate(self, int code, z, *, out=None):
+        """Return the activation of each row of z, a (rows, units) array, in `out` if given."""
         if code not in ACTIVATIONS.values():
             raise ValueError(f"code must be one of {ACTIVATIONS}, got {code}")
+        y = self._copy(z, out)
         self.table.activate[code](
             y.shape[0], y.shape[1], <void*> self._address(y, 2), self._stride(y))
         return y
 
-    def activate_backward(self, int code, y, d):
-        """Return dL/dz given the activation's output y and d = dL/dy, (rows, units) arrays."""
-        out = np.array(d, order="C")
-        if code not in ACTIVATIONS.values() or out.shape != y.shape:
+    def activate_backward(self, int code, y, d, *, out=None):
+        """Return dL/dz given the activation's output y and d = dL/dy, in `out` if given."""
+        if code not in ACTIVATIONS.values() or d.shape != y.shape:
             raise ValueError(f"code must be one of {ACTIVATIONS} and the shapes equal")
+        out = self._copy(d, out)
         self.table.activate_backward[code](
             y.shape[0], y.shape[1], <const void*> self._address(y, 2), self._stride(y),
             <void*> self._address(out, 2), self._stride(out))
