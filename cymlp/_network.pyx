@@ -295,7 +295,7 @@ cdef class Network:
     # Training
 
     def train(self, x, labels, values, weight, order, Py_ssize_t batch_size, tick=None):
-        """Train on each sample once; return the averages of loss and accuracy, and steps taken.
+        """Train on each sample once; return the averages of loss and accuracy.
 
         Parameters
         ----------

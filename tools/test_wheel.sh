@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the suite against a wheel, in a new environment and away from the source tree.
+# Run the suite against a wheel or an sdist, in a new environment and away from the source tree.
 # Usage: tools/test_wheel.sh PYTHON WHEEL
 set -euo pipefail
 
