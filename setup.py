@@ -29,7 +29,8 @@ DIRECTIVES = {
 }
 UNIX_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 UNIX_WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
-UNIX_SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
+UNIX_SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-g"]
+UNIX_SANITIZE += ["-fno-sanitize-recover=undefined"]
 MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise"]
 OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 

@@ -1,8 +1,10 @@
 """Samples in users' memory, the rows of a batch that point to them, and memory for the rest."""
 
+import math
+
 import numpy as np
 
-from cymlp._dense cimport whole
+from cymlp._dense cimport ceil_div
 
 cdef enum:
     CACHE_LINE = 64
@@ -106,7 +108,7 @@ cdef Py_ssize_t _matrix(
 
 
 cdef class Arena:
-    """One block of zeroed memory; the arrays in it start on odd multiples of a cache line.
+    """One block of zeroed memory; its arrays start an odd number of cache lines apart.
 
     Arrays whose lengths are multiples of 4 KiB would otherwise fall into the same cache sets.
     """
@@ -118,12 +120,12 @@ cdef class Arena:
     @staticmethod
     cdef Py_ssize_t room(Py_ssize_t n_bytes):
         """Return the bytes that `take` uses up for an array: an odd number of cache lines."""
-        return (whole(n_bytes, CACHE_LINE) // 2 * 2 + 3) * CACHE_LINE
+        return (ceil_div(n_bytes, CACHE_LINE) // 2 * 2 + 3) * CACHE_LINE
 
     cdef object take(self, shape, dtype):
         """Return a new array of zeros."""
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(np.atleast_1d(shape).tolist()) * dtype.itemsize
         array = self.memory[self.used:self.used + size].view(dtype).reshape(shape)
         self.used += Arena.room(size)
         return array

@@ -22,7 +22,7 @@ cdef struct Dense:
     char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
 
 
-cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """How many pieces of a size cover n."""
     return (n + size - 1) // size
 

@@ -22,11 +22,11 @@ cdef Py_ssize_t TILE_BYTES = 4096
 
 
 cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil:
-    return whole(layer.n_units, layer.kernels.panel)
+    return ceil_div(layer.n_units, layer.kernels.panel)
 
 
 cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil:
-    return whole(layer.n_inputs, layer.kernels.block_rows) + 1
+    return ceil_div(layer.n_inputs, layer.kernels.block_rows) + 1
 
 
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil:
@@ -42,9 +42,9 @@ cdef void tiles_forward(
     cdef Py_ssize_t panel = kernels.panel, tile_rows = kernels.tile_rows
     cdef Py_ssize_t item = kernels.item_size
     cdef Py_ssize_t p, t, row, n_columns
-    for p in range(whole(n_units, panel)):
+    for p in range(ceil_div(n_units, panel)):
         n_columns = panel if padded else min(panel, n_units - p * panel)
-        for t in range(whole(n_rows, tile_rows)):
+        for t in range(ceil_div(n_rows, tile_rows)):
             row = t * tile_rows
             kernels.dense_tile(
                 min(tile_rows, n_rows - row), n_columns, n_inputs, x_rows__b_i + row,
@@ -84,7 +84,7 @@ cdef void transpose_block(
     cdef Py_ssize_t panel = kernels.panel, item = kernels.item_size
     cdef Py_ssize_t n_columns = min(panel, layer.n_units - p * panel)
     cdef Py_ssize_t t, row
-    for t in range(whole(n_rows, panel)):
+    for t in range(ceil_div(n_rows, panel)):
         row = first_row + t * panel
         kernels.transpose_tile(
             min(panel, n_rows - t * panel), n_columns,
@@ -137,7 +137,7 @@ cdef double update_block(
         if layer.l2 != 0:
             squares += kernels.sum_of_squares(
                 n_inputs * panel, layer.kernel.values + offset)
-        for t in range(whole(n_inputs, tile_rows)):
+        for t in range(ceil_div(n_inputs, tile_rows)):
             row = t * tile_rows
             kernels.gradient_tile(
                 n_rows, strips + row * n_rows * item, delta__bo + p * panel * item, delta_stride,
@@ -211,7 +211,7 @@ def pack(matrix, Py_ssize_t panel):
     ndarray of shape (panels, rows, panel), C-contiguous
     """
     n_rows, n_columns = matrix.shape
-    count = whole(n_columns, panel)
+    count = ceil_div(n_columns, panel)
     padded = np.zeros((n_rows, count * panel), matrix.dtype)
     padded[:, :n_columns] = matrix
     return np.ascontiguousarray(padded.reshape(n_rows, count, panel).transpose(1, 0, 2))
@@ -302,7 +302,7 @@ def forward(x, kernel, bias, int activation, *, isa=None, int n_threads=1):
     y = np.empty((n_rows, n_units), x.dtype)
     cdef char* out = <char*> operand.hold(y)
     cdef Py_ssize_t t
-    for t in prange(whole(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
+    for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         dense_forward(
             layer, activation, min(tile, n_rows - t * tile), operand.rows + t * tile,
             out + t * tile * row_bytes, n_units, False)
@@ -335,7 +335,7 @@ def propagate(delta, kernel, y_below, int activation_below, *, isa=None, int n_t
     cdef const Dense* layer = &operand.layer
     cdef Py_ssize_t n_rows = delta.shape[0], n_inputs = kernel.shape[0]
     cdef Py_ssize_t tile = layer.kernels.tile_rows
-    cdef Py_ssize_t stride = whole(n_inputs, layer.kernels.panel) * layer.kernels.panel
+    cdef Py_ssize_t stride = ceil_div(n_inputs, layer.kernels.panel) * layer.kernels.panel
     cdef Py_ssize_t row_bytes = stride * delta.itemsize
     below = np.zeros((n_rows, stride), delta.dtype)
     below[:, :n_inputs] = y_below
@@ -343,7 +343,7 @@ def propagate(delta, kernel, y_below, int activation_below, *, isa=None, int n_t
     cdef const char* y = operand.hold(below)
     cdef char* out = <char*> operand.hold(result)
     cdef Py_ssize_t t
-    for t in prange(whole(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
+    for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         dense_propagate(
             layer, activation_below, min(tile, n_rows - t * tile), operand.rows + t * tile,
             y + t * tile * row_bytes, out + t * tile * row_bytes, stride)

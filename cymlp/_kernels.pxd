@@ -47,7 +47,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct KernelTable "cymlp_kernels":
         const char* isa
-        int dtype
         size_t item_size
         size_t tile_rows
         size_t panel

@@ -63,6 +63,15 @@ def lower_training(
     )
 
 
+def check_optimizer(optimizer: Optimizer, dtype: np.dtype) -> None:
+    """Refuse what a dtype cannot hold: an epsilon of zero would make 0 / 0 of zero gradients."""
+    if isinstance(optimizer, Adam) and optimizer.epsilon < np.finfo(dtype).tiny:
+        raise ValueError(
+            f"optimizer: epsilon must be at least {np.finfo(dtype).tiny:.3g} in {dtype.name}, got "
+            f"{optimizer.epsilon}"
+        )
+
+
 def _lower_optimizer(optimizer: Optimizer) -> tuple[str, dict[str, float]]:
     settings = dict.fromkeys(("learning_rate", "momentum", "beta_1", "beta_2", "epsilon"), 0.0)
     settings |= {name: value for name, value in vars(optimizer).items() if name in settings}

@@ -10,6 +10,7 @@ gradients are summed in memory. Until they are complete, and the optimizer takes
 the batch can be dropped and the network is as the last one left it.
 """
 
+import os
 import sys
 
 import numpy as np
@@ -23,8 +24,8 @@ from cymlp._batch cimport (
     Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, targets_from,
     total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, dense_apply_item, dense_forward, dense_propagate, dense_update_item, l2_of, n_items,
-    scratch_size, whole)
+    Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item, l2_of,
+    n_items, scratch_size)
 from cymlp._dense import pack, unpack
 
 from cymlp._kernels cimport (
@@ -49,8 +50,9 @@ cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
-# Operations of an update that may be fused with its optimizer, and then cannot be dropped.
+# Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
+cdef Py_ssize_t FUSED_ROWS = 16384
 # Rows of a batch that are in memory at once where the update is not fused.
 cdef Py_ssize_t SLICE_ROWS = 4096
 # Operations of a thread between two looks at pending signals in inference.
@@ -59,7 +61,8 @@ cdef double INFERENCE_FLOPS = 2e9
 cdef Py_ssize_t CHUNK_ROWS = 96
 
 
-# What the threads of a team share while they train; changed by thread 0 between barriers only.
+# What the threads of a team share while they train. Thread 0 changes it, and all but `stop` only
+# where the others stand before a barrier and do not read it.
 cdef struct Run:
     Samples samples
     Py_ssize_t batch_size
@@ -73,6 +76,7 @@ cdef struct Run:
     bint pause                      # return to Python after this batch
     bint stop                       # a signal has raised, at any moment: drop this batch
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
+    uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
 
 
@@ -80,10 +84,17 @@ cdef inline Py_ssize_t share(
     Py_ssize_t n, Py_ssize_t unit, int thread, int team
 ) noexcept nogil:
     """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
-    return min(n, whole(n, unit) * thread // team * unit)
+    return min(n, ceil_div(n, unit) * thread // team * unit)
 
 
-cdef bint agree_to_stop(Run* run, int thread, int* turn) noexcept nogil:
+cdef void wait_for_team(int team) noexcept nogil:
+    # A barrier binds to the innermost team, and a thread alone may stand in somebody else's: in a
+    # signal handler that trains a network while another one is being trained.
+    if team > 1:
+        cymlp_barrier()
+
+
+cdef bint agree_to_stop(Run* run, int thread, int team, int* turn) noexcept nogil:
     """Wait for the team; return the same answer to all, whether to drop the batch.
 
     `stop` itself may change before a slow thread has read it. The two places are used in turn: one
@@ -92,7 +103,7 @@ cdef bint agree_to_stop(Run* run, int thread, int* turn) noexcept nogil:
     turn[0] ^= 1
     if thread == 0:
         run.agreed[turn[0]] = run.stop
-    cymlp_barrier()
+    wait_for_team(team)
     return run.agreed[turn[0]]
 
 
@@ -119,7 +130,7 @@ cdef class Network:
     cdef readonly object dtype
     cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
-    cdef bint busy
+    cdef object owner               # process in which a call trains the network, 0: none does
     cdef TeamWatch watch
 
     cdef int loss, optimizer, output_activation
@@ -145,6 +156,7 @@ cdef class Network:
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
         self.iteration = 0
+        self.owner = 0
         self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
         self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
         self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
@@ -162,8 +174,7 @@ cdef class Network:
             self.layers[i].l2 = spec["l2"]
             self.layers[i].l2_per_batch = spec["l2_per_batch"]
             self.strides[i] = self._stride(below)
-        self.arrays = [{} for _ in layers]
-        self._add_arrays(["kernel", "bias"], transposed=True)
+        self.arrays = self._new_arrays(["kernel", "bias"], transposed=True)
         for i in range(self.n_layers):
             self.layers[i].kernel.values = address(self.arrays[i]["kernel"])
             self.layers[i].bias.values = address(self.arrays[i]["bias"])
@@ -181,27 +192,32 @@ cdef class Network:
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units):
         # Whole panels, in an odd number of cache lines: a column of rows visits all cache sets.
         cdef Py_ssize_t item = self.kernels.item_size, panel = self.kernels.panel
-        cdef Py_ssize_t lines = whole(whole(n_units, panel) * panel * item, CACHE_LINE)
+        cdef Py_ssize_t lines = ceil_div(ceil_div(n_units, panel) * panel * item, CACHE_LINE)
         return (lines | 1) * CACHE_LINE // item
 
-    cdef _add_arrays(self, names, bint transposed=False):
-        """Give each layer arrays of the layout that its name begins with, from one new arena."""
+    cdef list _new_arrays(self, names, bint transposed=False):
+        """Return per layer a dict of arrays of zeros, all from one new arena.
+
+        The beginning of a name says whether it has the kernel's layout or the bias's.
+        """
         cdef Py_ssize_t i, n_in, n_out, panel = self.kernels.panel
         plan = []
         for i in range(self.n_layers):
             n_in, n_out = self.layers[i].n_inputs, self.layers[i].n_units
             for name in names:
                 rows = n_in if name.startswith("kernel") else 1
-                plan.append((i, name, (whole(n_out, panel), rows, panel)))
+                plan.append((i, name, (ceil_div(n_out, panel), rows, panel)))
             if transposed and i > 0:
-                plan.append((i, "transposed", (whole(n_in, panel), n_out, panel)))
+                plan.append((i, "transposed", (ceil_div(n_in, panel), n_out, panel)))
         item = self.dtype.itemsize
         sizes = [p * r * c * item for _, _, (p, r, c) in plan]
         if sum(sizes) > sys.maxsize // 2:
             raise MemoryError(f"unable to allocate {sum(sizes):,} bytes for the parameters")
         cdef Arena arena = Arena(sum([Arena.room(size) for size in sizes]))
+        arrays = [{} for _ in range(self.n_layers)]
         for i, name, shape in plan:
-            self.arrays[i][name] = arena.take(shape, self.dtype)
+            arrays[i][name] = arena.take(shape, self.dtype)
+        return arrays
 
     @property
     def isa(self):
@@ -231,10 +247,13 @@ cdef class Network:
         """Overwrite the arrays of these names in every layer, given layer by layer."""
         self._enter()
         try:
-            for i, value in enumerate(values):
-                self.set(i // len(names), names[i % len(names)], value)
+            self._set_all(names, values)
         finally:
-            self.busy = False
+            self.owner = 0
+
+    cdef _set_all(self, names, values):
+        for i, value in enumerate(values):
+            self.set(i // len(names), names[i % len(names)], value)
 
     def slot_names(self):
         """Return the names of the optimizer's arrays, for `get` and `set`."""
@@ -257,8 +276,10 @@ cdef class Network:
         """
         cdef Py_ssize_t i
         cdef int s
+        names = [f"{kind}_slot{s}" for s in range(n_slots) for kind in ("kernel", "bias")]
         self._enter()
         try:
+            slots = self._new_arrays(names)  # before anything changes: it may fail
             self.loss = loss
             self.output_activation = output_activation
             self.optimizer = optimizer
@@ -271,25 +292,24 @@ cdef class Network:
             for i in range(self.n_layers):
                 for s in range(2):
                     self.layers[i].kernel.slots[s] = self.layers[i].bias.slots[s] = NULL
-            for arrays in self.arrays:
-                for name in [name for name in arrays if "slot" in name]:
-                    del arrays[name]
-            for s in range(n_slots):
-                self._add_arrays([f"kernel_slot{s}", f"bias_slot{s}"])
-                for i in range(self.n_layers):
-                    self.layers[i].kernel.slots[s] = address(self.arrays[i][f"kernel_slot{s}"])
-                    self.layers[i].bias.slots[s] = address(self.arrays[i][f"bias_slot{s}"])
+                for s in range(n_slots):
+                    self.layers[i].kernel.slots[s] = address(slots[i][f"kernel_slot{s}"])
+                    self.layers[i].bias.slots[s] = address(slots[i][f"bias_slot{s}"])
+                for name in [name for name in self.arrays[i] if "slot" in name]:
+                    del self.arrays[i][name]
+                self.arrays[i].update(slots[i])
         finally:
-            self.busy = False
+            self.owner = 0
 
     def restore_iteration(self, Py_ssize_t iteration):
         """Set the number of optimizer steps taken."""
         self.iteration = iteration
 
     cdef int _enter(self) except -1:
-        if self.busy:
+        # A child that was forked in the middle of training is not itself in it.
+        if self.owner == os.getpid():
             raise RuntimeError("the network is being trained by another call")
-        self.busy = True
+        self.owner = os.getpid()
         return 0
 
     # Training
@@ -306,46 +326,60 @@ cdef class Network:
         order : ndarray of shape (samples,), int64, or None
         batch_size : int
         tick : callable(samples_done, loss, accuracy), optional
-            Called about every 50 ms.
+            Called about every 30 ms.
 
         Notes
         -----
         When a signal handler or `tick` raises, the network stands as the last finished step left
         it.
         """
-        return self._run(x, labels, values, weight, order, batch_size, self.optimizer, tick)
+        self._enter()
+        try:
+            return self._run(
+                x, labels, values, weight, order, batch_size, self.optimizer, tick)
+        finally:
+            self.owner = 0
 
     def gradients(self, x, labels, values, weight):
-        """Return the loss of all samples as one batch and leave its gradients in the arrays.
-
-        They are named kernel_gradient and bias_gradient.
-        """
-        self._need_gradients()
-        loss, _ = self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None)
-        return loss
+        """Return the gradients of all samples as one batch, [kernel, bias, kernel, bias, ...]."""
+        self._enter()
+        try:
+            self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None)
+            names = ["kernel_gradient", "bias_gradient"]
+            return [self.get(i, name) for i in range(self.n_layers) for name in names]
+        finally:
+            self.owner = 0
 
     def apply_gradients(self, gradients):
         """Take one optimizer step with gradients given as [kernel, bias, kernel, bias, ...]."""
-        cdef Step step = self._step(self.iteration + 1)
+        cdef Step step
         cdef Py_ssize_t i, index
-        self._need_gradients()
-        self.set_all(["kernel_gradient", "bias_gradient"], gradients)
+        cdef uint64_t denormals
         self._enter()
         try:
-            for i in range(self.n_layers):
-                for index in range(n_items(&self.layers[i])):
-                    dense_apply_item(&self.layers[i], index, self.optimizer, &step)
+            self._need_gradients()
+            self._set_all(["kernel_gradient", "bias_gradient"], gradients)
+            step = self._step(self.iteration + 1)
+            with nogil:
+                denormals = cymlp_flush_denormals()
+                for i in range(self.n_layers):
+                    for index in range(n_items(&self.layers[i])):
+                        dense_apply_item(&self.layers[i], index, self.optimizer, &step)
+                cymlp_restore_denormals(denormals)
             self.iteration += 1
         finally:
-            self.busy = False
+            self.owner = 0
 
     cdef _need_gradients(self):
+        """Make room for gradients, once; the caller has entered."""
         cdef Py_ssize_t i
-        if "kernel_gradient" not in self.arrays[0]:
-            self._add_arrays(["kernel_gradient", "bias_gradient"])
-            for i in range(self.n_layers):
-                self.layers[i].kernel.gradient = address(self.arrays[i]["kernel_gradient"])
-                self.layers[i].bias.gradient = address(self.arrays[i]["bias_gradient"])
+        if "kernel_gradient" in self.arrays[0]:
+            return
+        gradients = self._new_arrays(["kernel_gradient", "bias_gradient"])
+        for i in range(self.n_layers):
+            self.layers[i].kernel.gradient = address(gradients[i]["kernel_gradient"])
+            self.layers[i].bias.gradient = address(gradients[i]["bias_gradient"])
+            self.arrays[i].update(gradients[i])
 
     cdef Step _step(self, Py_ssize_t count) noexcept nogil:
         return optimizer_step(
@@ -364,50 +398,48 @@ cdef class Network:
         cdef Run* shared = &run
         cdef int team, n_threads
         cdef Py_ssize_t before, steps = 0
-        self._enter()
-        try:
-            describe(
-                &run.samples, x, labels, values, weight, order, self.dtype,
-                self.layers[0].n_inputs, self.n_outputs)
-            run.batch_size = min(batch_size, run.samples.n_rows)
-            run.first = 0
-            run.optimizer = optimizer
-            run.stop = False
-            run.unclocked = 0
-            run.loss = run.hits = run.weight = 0
-            if not self._is_fused(shared, run.batch_size):
-                self._need_gradients()
-            team = threads_for(3 * self._flops_per_row() * run.batch_size)
-            self._need_workspace(self._slice_rows(shared, run.batch_size), team)
-            while run.first < run.samples.n_rows:
-                run.pause = run.late = False
-                before = run.first
-                steps = self.iteration
-                n_threads = begin_stretch(&self.watch, team)
-                run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
-                if n_threads > 1 and not self.watch.proven:
-                    run.pause_at = cymlp_now() + TRIAL
-                if n_threads == 1:
-                    with nogil:
-                        self._train(shared, steps, 0, 1)
-                else:
-                    with nogil, parallel(num_threads=n_threads):
-                        self._train(shared, steps, threadid(), cymlp_team_size())
-                end_stretch(&self.watch, n_threads)
-                if optimizer != CYMLP_GRADIENT:
-                    self.iteration += whole(run.first - before, run.batch_size)
-                _propagate(run.stop or raise_pending_signal() < 0)
-                if tick is not None:
-                    tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
-        finally:
-            self.busy = False
+        describe(
+            &run.samples, x, labels, values, weight, order, self.dtype,
+            self.layers[0].n_inputs, self.n_outputs)
+        run.batch_size = min(batch_size, run.samples.n_rows)
+        run.first = 0
+        run.optimizer = optimizer
+        run.stop = False
+        run.unclocked = 0
+        run.loss = run.hits = run.weight = 0
+        if not self._is_fused(shared):
+            self._need_gradients()
+        team = threads_for(3 * self._flops_per_row() * run.batch_size)
+        self._need_workspace(self._slice_rows(shared), team)
+        while run.first < run.samples.n_rows:
+            run.pause = run.late = False
+            before = run.first
+            steps = self.iteration
+            n_threads = begin_stretch(&self.watch, team)
+            run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
+            if n_threads > 1 and not self.watch.proven:
+                run.pause_at = cymlp_now() + TRIAL
+            if n_threads == 1:
+                with nogil:
+                    self._train(shared, steps, 0, 1)
+            else:
+                with nogil, parallel(num_threads=n_threads):
+                    self._train(shared, steps, threadid(), cymlp_team_size())
+            end_stretch(&self.watch, n_threads)
+            if optimizer != CYMLP_GRADIENT:
+                self.iteration += ceil_div(run.first - before, run.batch_size)
+            _propagate(run.stop or raise_pending_signal() < 0)
+            if tick is not None:
+                tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
-    cdef bint _is_fused(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
-        return run.optimizer != CYMLP_GRADIENT and self._flops_per_row() * n_rows <= FUSED_FLOPS
+    cdef bint _is_fused(self, const Run* run) noexcept nogil:
+        # One answer for all batches of a run: the workspace is laid out for it.
+        return (run.optimizer != CYMLP_GRADIENT and run.batch_size <= FUSED_ROWS
+                and self._flops_per_row() * run.batch_size <= FUSED_FLOPS)
 
-    cdef Py_ssize_t _slice_rows(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
-        return n_rows if self._is_fused(run, n_rows) else min(n_rows, SLICE_ROWS)
+    cdef Py_ssize_t _slice_rows(self, const Run* run) noexcept nogil:
+        return run.batch_size if self._is_fused(run) else min(run.batch_size, SLICE_ROWS)
 
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
@@ -415,6 +447,8 @@ cdef class Network:
         cdef double weight
         cdef int turn = 0
         cdef uint64_t denormals = cymlp_flush_denormals()
+        if thread == 0:
+            run.denormals = denormals
         while run.first < run.samples.n_rows and not run.pause:
             first = run.first
             n_rows = min(run.batch_size, run.samples.n_rows - first)
@@ -424,13 +458,13 @@ cdef class Network:
                 run.step = self._step(steps)
             if self._gradient_or_step(run, n_rows, weight, thread, team, &turn):
                 break
-            if run.optimizer != CYMLP_GRADIENT and not self._is_fused(run, n_rows):
+            if run.optimizer != CYMLP_GRADIENT and not self._is_fused(run):
                 self._apply_gradients(run, thread, team)
             if thread == 0:
                 run.first = first + n_rows
                 self._is_due(run, 0)
                 run.pause = run.late
-            cymlp_barrier()
+            wait_for_team(team)
             if thread == 0:  # now that every thread has left its sums of squares
                 run.loss += weight * self._penalty(weight)
                 run.weight += weight
@@ -443,11 +477,11 @@ cdef class Network:
 
         Returns whether the batch is to be dropped; the parameters have then not been touched.
         """
-        cdef bint fused = self._is_fused(run, n_rows)
-        cdef Py_ssize_t slice_rows = self._slice_rows(run, n_rows)
+        cdef bint fused = self._is_fused(run)
+        cdef Py_ssize_t slice_rows = self._slice_rows(run)
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
-        for s in range(whole(n_rows, slice_rows)):
+        for s in range(ceil_div(n_rows, slice_rows)):
             start = s * slice_rows
             count = min(slice_rows, n_rows - start)
             if not fused:
@@ -455,12 +489,12 @@ cdef class Network:
             self._rows(
                 run, run.first + start, share(count, tile, thread, team),
                 share(count, tile, thread + 1, team), weight, thread)
-            if agree_to_stop(run, thread, turn):
+            if agree_to_stop(run, thread, team, turn):
                 return True
             self._update(run, count, weight, optimizer, thread, team)
             if thread == 0:
                 self._count(run, run.first + start, count)
-            if not fused and agree_to_stop(run, thread, turn):
+            if not fused and agree_to_stop(run, thread, team, turn):
                 return True
         return False
 
@@ -476,7 +510,7 @@ cdef class Network:
         return now > run.next_look
 
     cdef void _look(
-        self, Run* run, int thread, Py_ssize_t n_rows, const Dense* layer
+        self, Run* run, int thread, double n_rows, const Dense* layer
     ) noexcept nogil:
         """Let a pending signal raise in the thread that called from Python, if it is time to.
 
@@ -484,9 +518,12 @@ cdef class Network:
         """
         if thread != 0 or run.stop:
             return
-        if self._is_due(run, 2.0 * n_rows * layer.n_inputs * layer.n_units):
+        if self._is_due(run, 2 * n_rows * layer.n_inputs * layer.n_units):
+            # Signal handlers are Python and expect ordinary arithmetic.
+            cymlp_restore_denormals(run.denormals)
             with gil:
                 run.stop = raise_pending_signal() < 0
+            cymlp_flush_denormals()
             run.next_look = cymlp_now() + LOOK_EVERY
 
     cdef void _update(
@@ -509,7 +546,7 @@ cdef class Network:
                     if optimizer != CYMLP_ACCUMULATE:
                         self.squares[item] = squares
                     if can_stop:
-                        self._look(run, thread, n_rows // n_items(layer), layer)
+                        self._look(run, thread, <double> n_rows / n_items(layer), layer)
                 item += 1
 
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
@@ -527,7 +564,7 @@ cdef class Network:
     ) noexcept nogil:
         """Take rows of the batch through forward pass, loss and delta propagation."""
         cdef Py_ssize_t chunk, row, n_rows, i, stride
-        for chunk in range(whole(stop - start, CHUNK_ROWS)):
+        for chunk in range(ceil_div(stop - start, CHUNK_ROWS)):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
             gather(&run.samples, first, row, row + n_rows, &self.rows)
@@ -738,7 +775,7 @@ cdef class Network:
         rows.scale += thread * chunk
         rows.hit += thread * chunk
         rows.loss += thread * chunk
-        for c in range(whole(end - first, chunk)):
+        for c in range(ceil_div(end - first, chunk)):
             row = first + c * chunk
             n_rows = min(chunk, end - row)
             gather(samples, row, 0, n_rows, &rows)

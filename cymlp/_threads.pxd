@@ -10,8 +10,8 @@ cdef extern from "threads.h" nogil:
     double cymlp_running()
 
 
-# At most `wanted` threads (0: the current limit), fewer where the work is too small to share.
-cdef int threads_for(double flops, int wanted=*) except -1
+# As many threads as there may be, fewer where the work is too small to share.
+cdef int threads_for(double flops) except -1
 
 
 # Keeps a team from training where the machine's other work takes its cores away: threads that meet

@@ -56,7 +56,7 @@ def set_num_threads(n):
     >>> cymlp.set_num_threads(None)
     """
     global chosen
-    chosen = 0 if n is None else integer("n", n, low=1, high=MOST_THREADS)
+    chosen = 0 if n is None else integer("n", n, low=1, high=MOST_THREADS, or_none=True)
 
 
 def get_num_threads():
@@ -78,10 +78,8 @@ def get_num_threads():
     return chosen or max(1, min(cymlp_max_threads(), MOST_THREADS))
 
 
-cdef int threads_for(double flops, int wanted=0) except -1:
-    cdef int limit = get_num_threads() if wanted == 0 else wanted
-    if forked or not CYMLP_HAS_OPENMP:
-        return 1
+cdef int threads_for(double flops) except -1:
+    cdef int limit = get_num_threads()
     return max(1, min(limit, <int> min(flops / FLOPS_PER_THREAD, <double> MOST_THREADS)))
 
 

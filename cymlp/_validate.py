@@ -21,9 +21,12 @@ def _reject(name: str, value: Any, expected: str, error: type[Exception] = Value
     raise error(f"{name} must be {expected}, got {shown}") from None
 
 
-def integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
-    """Return value as an int within [low, high]."""
+def integer(
+    name: str, value: Any, *, low: int, high: int | None = None, or_none: bool = False
+) -> int:
+    """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
     expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
+    expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
         _reject(name, value, expected, TypeError)
     try:
@@ -100,13 +103,23 @@ def seed(name: str, value: Any) -> int:
 
 def numeric(name: str, value: Any) -> np.ndarray:
     """Return value as an array of booleans or real numbers."""
-    if value is None:
+    if value is None or isinstance(value, (dict, set, str, bytes)):
         _reject(name, value, "an array", TypeError)
+    if hasattr(value, "toarray"):
+        raise TypeError(
+            f"{name} must be dense, got the sparse {type(value).__name__}; call .toarray() first"
+        )
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} must not be masked, got {np.ma.count_masked(value)} masked values"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be a rectangular array: {error}") from None
     if array.dtype == object:
+        if any(isinstance(item, (str, bytes)) for item in array.flat):
+            raise TypeError(f"{name} must be numeric, got an array with strings")
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -156,7 +169,7 @@ def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) 
     """
     array = numeric(name, value)
     if array.ndim != 2:
-        hint = " (one sample: reshape(1, -1))" if array.ndim == 1 else ""
+        hint = " (one sample: reshape(1, -1))" if array.ndim == 1 and array.size else ""
         raise ValueError(
             f"{name} must be 2-D, (samples, features), got {array.ndim}-D of shape "
             f"{array.shape}{hint}"
@@ -199,15 +212,24 @@ def class_labels(name: str, array: np.ndarray, n_rows: int, n_classes: int) -> n
 
 
 def target_values(
-    name: str, array: np.ndarray, n_rows: int, n_columns: int, kind: np.dtype, unit_interval: bool
+    name: str,
+    array: np.ndarray,
+    n_rows: int,
+    n_columns: int,
+    kind: np.dtype,
+    unit_interval: bool,
+    hint: str = "",
 ) -> np.ndarray:
-    """Return a numeric array as (n_rows, n_columns) of a dtype; 1-D goes for one column."""
+    """Return a numeric array as (n_rows, n_columns) of a dtype; 1-D goes for one column.
+
+    The hint is what an error about the shape ends with.
+    """
     if array.ndim == 1 and n_columns == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != n_columns:
         expected = f"({n_rows}, {n_columns})" + (f" or ({n_rows},)" if n_columns == 1 else "")
         raise ValueError(
-            f"{name} must have shape {expected}, a column per output, got {array.shape}"
+            f"{name} must have shape {expected}, a column per output, got {array.shape}{hint}"
         )
     _same_length(name, array, n_rows)
     array = np.ascontiguousarray(_as(name, array, kind))

@@ -86,8 +86,17 @@ def prepare(
     if sample_weight is not None:
         weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))
     y_name = within + "y"
-    targets = _validate.numeric(y_name, y)
-    if isinstance(loss, CrossEntropy) and targets.ndim == 1:
+    takes_labels = isinstance(loss, CrossEntropy)
+    try:
+        targets = _validate.numeric(y_name, y)
+    except TypeError as error:
+        if takes_labels and np.asarray(y).dtype.kind in "OSUT":
+            raise TypeError(
+                f"{error}; class labels are integers from 0, as "
+                "numpy.unique(y, return_inverse=True) gives them"
+            ) from None
+        raise
+    if takes_labels and targets.ndim == 1:
         labels = _validate.class_labels(y_name, targets, len(x), n_outputs)
         return Samples(x, labels, None, weight)
     values = _validate.target_values(
@@ -97,5 +106,6 @@ def prepare(
         n_outputs,
         dtype,
         unit_interval=isinstance(loss, (CrossEntropy, BinaryCrossEntropy)),
+        hint="; class labels are 1-D: ravel()" if takes_labels and targets.ndim == 2 else "",
     )
     return Samples(x, None, values, weight)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cymlp import _validate
-from cymlp._lower import lower_layers, lower_training
+from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
@@ -82,14 +83,14 @@ class Sequential:
     ) -> None:
         if isinstance(layers, Dense) or not isinstance(layers, Iterable):
             raise TypeError(f"layers must be a sequence of Dense layers, got {layers!r}")
-        self.layers: tuple[Dense, ...] = tuple(layers)
+        self._layers: tuple[Dense, ...] = tuple(layers)
         if not self.layers:
             raise ValueError("layers must have at least one layer, got none")
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Dense):
                 raise TypeError(f"layers[{index}] must be a Dense layer, got {layer!r}")
-        self.dtype = _validate.dtype("dtype", dtype)
-        self.n_inputs: int | None = None
+        self._dtype = _validate.dtype("dtype", dtype)
+        self._n_inputs: int | None = None
         self.loss: Loss | None = None
         self.optimizer: Optimizer | None = None
         self.metrics: tuple[Metric, ...] = ()
@@ -109,6 +110,21 @@ class Sequential:
         return f"<Sequential {' - '.join(sizes)}, {self.dtype.name}>"
 
     @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers, from the first hidden layer to the output layer."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the parameters and of all computation."""
+        return self._dtype
+
+    @property
+    def n_inputs(self) -> int | None:
+        """Number of input features; None until the network is built."""
+        return self._n_inputs
+
+    @property
     def n_outputs(self) -> int:
         """Units of the last layer."""
         return self.layers[-1].units
@@ -126,7 +142,7 @@ class Sequential:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases."""
-        return sum(int(np.prod(shape)) for shape in self._shapes("n_parameters"))
+        return sum(math.prod(shape) for shape in self._shapes("n_parameters"))
 
     def _shapes(self, what: str) -> list[tuple[int, ...]]:
         """Return the shapes of the parameters, kernel and bias in turn."""
@@ -190,7 +206,7 @@ class Sequential:
             below = layer.units
         self._lower_training(network)
         self._network = network
-        self.n_inputs = n_inputs
+        self._n_inputs = n_inputs
 
     def _lower_training(self, network: Any) -> None:
         if self.loss is not None and self.optimizer is not None:
@@ -200,7 +216,7 @@ class Sequential:
         self,
         optimizer: str | Optimizer = "adam",
         loss: str | Loss = "squared_error",
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric] | None = (),
     ) -> None:
         """Set how the network is trained; the optimizer starts anew.
 
@@ -221,7 +237,9 @@ class Sequential:
             If another thread trains the network.
         """
         new_optimizer = _validate.spec("optimizer", optimizer, OPTIMIZERS)
+        check_optimizer(new_optimizer, self.dtype)
         new_loss = _validate.spec("loss", loss, LOSSES)
+        metrics = () if metrics is None else metrics
         if isinstance(metrics, (str, Metric)) or not isinstance(metrics, Sequence):
             raise TypeError(f"metrics must be a list of names or metrics, got {metrics!r}")
         new_metrics = tuple(
@@ -300,7 +318,8 @@ class Sequential:
             If an argument is not what it must be, or before `compile`. The network is then as
             it was.
         KeyboardInterrupt
-            On Ctrl-C, within 100 ms. The network is then as the last finished batch left it.
+            On Ctrl-C, within 100 ms for all but the widest layers (from about 8192 x 8192). The
+            network is then as the last finished batch left it.
         RuntimeError
             If another thread trains the network.
         """
@@ -310,6 +329,7 @@ class Sequential:
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
         samples = self._prepare(X, y, sample_weight)
+        batch_size = min(batch_size, len(samples))
         validation = self._prepare_validation(validation_data, samples.n_inputs)
         progress = EpochProgress(epochs, len(samples), verbose)
         self.build(samples.n_inputs)
@@ -354,7 +374,8 @@ class Sequential:
         """Visit every sample once; return the averages of loss and metrics over the epoch."""
         order = None
         if shuffle:
-            order = stream(self._seed, Purpose.SHUFFLE, self._epochs_done).permutation(len(samples))
+            order = np.arange(len(samples), dtype=np.int64)
+            stream(self._seed, Purpose.SHUFFLE, self._epochs_done).shuffle(order)
         report = None
         if tick is not None:
 
@@ -385,6 +406,18 @@ class Sequential:
         ------
         TypeError, ValueError
             If an argument is not what it must be, or before `compile`.
+        RuntimeError
+            If another thread trains the network.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer="sgd", loss="squared_error")
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> net.train_on_batch([[3.0]], [5.0])
+        0.5
         """
         if not self.compiled:
             self._not_compiled("train_on_batch")
@@ -414,11 +447,22 @@ class Sequential:
         TypeError, ValueError
             If an argument is not what it must be, before `compile` or before the network is
             built.
+        RuntimeError
+            If another thread trains the network.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer="sgd", loss="squared_error")
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> net.gradients([[3.0]], [5.0])
+        [array([[3.]], dtype=float32), array([1.], dtype=float32)]
         """
         self._require("gradients", compiled=True)
         samples = self._prepare(X, y, sample_weight)
-        self._network.gradients(samples.x, samples.labels, samples.values, samples.weight)
-        return self._get("kernel_gradient", "bias_gradient")
+        return self._network.gradients(samples.x, samples.labels, samples.values, samples.weight)
 
     def apply_gradients(self, gradients: Sequence[Any]) -> None:
         """Take one optimizer step with given gradients.
@@ -433,6 +477,20 @@ class Sequential:
         TypeError, ValueError
             If an argument is not what it must be, before `compile` or before the network is
             built.
+        RuntimeError
+            If another thread trains the network.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> from cymlp.optimizers import SGD
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer=SGD(learning_rate=0.5), loss="squared_error")
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> net.apply_gradients([[[3.0]], [1.0]])
+        >>> net.get_weights()
+        [array([[0.5]], dtype=float32), array([-0.5], dtype=float32)]
         """
         self._require("apply_gradients", compiled=True)
         shapes = self._shapes("apply_gradients")
@@ -457,6 +515,16 @@ class Sequential:
         ------
         TypeError, ValueError
             If `X` is not what it must be, or before the network is built.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> net.predict([[3.0], [4.0]])
+        array([[6.],
+               [8.]], dtype=float32)
         """
         self._require("predict")
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
@@ -480,6 +548,15 @@ class Sequential:
         ------
         TypeError, ValueError
             If `X` is not what it must be, or before the network is built.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(2, activation="relu"), Dense(1)], n_inputs=1, random_state=0)
+        >>> net.set_weights([[[2.0, -2.0]], [0.0, 0.0], [[1.0], [1.0]], [1.0]])
+        >>> net.layer_outputs([[3.0]])
+        [array([[6., 0.]], dtype=float32), array([[7.]], dtype=float32)]
         """
         self._require("layer_outputs")
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
@@ -547,6 +624,8 @@ class Sequential:
         ------
         TypeError, ValueError
             If an array is missing or misshapen, or before the network is built.
+        RuntimeError
+            If another thread trains the network.
         """
         self._require("set_weights")
         shapes = self._shapes("set_weights")
@@ -613,7 +692,7 @@ class Sequential:
         if parameters is None:
             return
         names, arrays, iteration = parameters
-        network = lower_layers(self.layers, state["n_inputs"], self.dtype)
+        network = lower_layers(self.layers, state["_n_inputs"], self.dtype)
         self._lower_training(network)
         network.set_all(names, arrays)
         network.restore_iteration(iteration)

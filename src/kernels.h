@@ -90,7 +90,6 @@ typedef void cymlp_update(size_t n, const void *g__n, void *w__n, void *slot0__n
 
 typedef struct cymlp_kernels {
     const char *isa;
-    int dtype;         /* enum cymlp_dtype */
     size_t item_size;  /* bytes of an element */
     size_t tile_rows;  /* rows of a register tile */
     size_t panel;      /* columns of a register tile and of a panel */

@@ -140,6 +140,7 @@ static void NAME(accuracy)(size_t n_rows, size_t n_units, const void *out__bo, s
                 }
             }
         }
-        hit__b[b] = best == best_target;
+        const REAL winner = out[n_units == 1 ? 0 : best];
+        hit__b[b] = best == best_target && winner == winner; /* a NaN is right about nothing */
     }
 }

@@ -17,7 +17,6 @@
 
 static const cymlp_kernels NAME(table) = {
     .isa = ISA_NAME,
-    .dtype = CYMLP_DOUBLE ? CYMLP_FLOAT64 : CYMLP_FLOAT32,
     .item_size = sizeof(REAL),
     .tile_rows = TILE_ROWS,
     .panel = PANEL,
