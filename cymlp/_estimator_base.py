@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import _validate
 from ._sklearn import (
     BaseEstimator,
     ConvergenceWarning,
@@ -189,6 +190,14 @@ class BaseMLP(BaseEstimator):
         ValueError
             If a parameter or an argument does not fit, or the weights became infinite or NaN;
             the estimator is then as it was before the call.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` epochs were not enough.
+        UserWarning
+            If `batch_size` is larger than the number of samples; or on Ctrl-C, which, as in
+            scikit-learn, ends the training and keeps what was learned.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight, incremental=False)
@@ -392,7 +401,8 @@ class BaseMLP(BaseEstimator):
     def _hidden_units(self) -> list[int]:
         given = self.hidden_layer_sizes
         sizes = [given] if isinstance(given, int | np.integer) else list(given)
-        if not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+        whole = (int, np.integer)
+        if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}; expected integers")
         return [int(size) for size in sizes]
 
@@ -447,13 +457,10 @@ class BaseMLP(BaseEstimator):
 
     def _write_parameters(self, offset: int, arrays: Sequence[ArrayLike]) -> None:
         check_is_fitted(self)
+        name = ("coefs_", "intercepts_")[offset]
         parameters: list[Any] = self._network.get_weights()
-        if len(arrays) != len(parameters) // 2:
-            name = ("coefs_", "intercepts_")[offset]
-            raise ValueError(
-                f"{name} must hold {len(parameters) // 2} arrays, one per layer, got {len(arrays)}"
-            )
-        parameters[offset::2] = arrays
+        shapes = [array.shape for array in parameters[offset::2]]
+        parameters[offset::2] = _validate.parameter_list(name, arrays, shapes, self._network.dtype)
         self._network.set_weights(parameters)
 
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:

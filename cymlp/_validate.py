@@ -1,4 +1,4 @@
-"""The only place that coerces what users pass in: every check names the argument."""
+"""Checks of the arrays and hyperparameters that users pass in: each names the argument."""
 
 from __future__ import annotations
 
@@ -259,14 +259,11 @@ def sample_weights(name: str, value: Any, n_rows: int) -> np.ndarray:
 def parameter_list(
     name: str, value: Any, shapes: list[tuple[int, ...]], kind: np.dtype
 ) -> list[np.ndarray]:
-    """Return a list of arrays of given shapes: [kernel, bias, kernel, bias, ...]."""
+    """Return a list of arrays of given shapes."""
     if isinstance(value, np.ndarray) or not hasattr(value, "__len__"):
         _reject(name, type(value).__name__, "a list of arrays", TypeError)
     if len(value) != len(shapes):
-        raise ValueError(
-            f"{name} must have {len(shapes)} arrays, a kernel and a bias per layer, got "
-            f"{len(value)}"
-        )
+        raise ValueError(f"{name} must have {len(shapes)} arrays, got {len(value)}")
     arrays = []
     for index, (item, shape) in enumerate(zip(value, shapes, strict=True)):
         array = numeric(f"{name}[{index}]", item)

@@ -160,7 +160,7 @@ def test_coefs_are_read_only_and_assignable(estimator_class):
     estimator.intercepts_ = [np.zeros_like(bias) for bias in estimator.intercepts_]
     assert not any(array.any() for array in estimator.coefs_ + estimator.intercepts_)
     assert np.ptp(outputs(estimator, X)) == 0
-    with pytest.raises(ValueError, match=r"coefs_ must hold 2 arrays, one per layer, got 1"):
+    with pytest.raises(ValueError, match=r"coefs_ must have 2 arrays, got 1"):
         estimator.coefs_ = estimator.coefs_[:1]
     with pytest.raises(ValueError):
         estimator.intercepts_ = estimator.intercepts_[::-1]

@@ -84,7 +84,7 @@ except ImportError as error:
     assert "pip install" in str(error), error
     for a, b in zip(before, net.get_weights()):
         assert (a == b).all()
-print("clear")
+    print("clear")
 """
     )
     assert "clear" in output_of(code, tmp_path)

@@ -518,3 +518,28 @@ def test_learning_happens(dtype):
     history = net.fit(X, target, epochs=400, batch_size=4, verbose=0).history
     assert history["loss"][-1] < 0.05 < history["loss"][0]
     assert net.evaluate(X, target)["accuracy"] == 1.0
+
+
+def test_last_batch_of_a_run_in_slices():
+    """20,000 rows are taken in slices; the 5000 that are left over must be so too."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((25_000, 3))
+    y = rng.integers(0, 2, len(X))
+    layers = [(4, "tanh"), (2, "softmax")]
+    net = make_net(3, layers, loss="cross_entropy", metrics=["accuracy"])
+    weights = net.get_weights()
+    net.fit(X, y, batch_size=20_000, epochs=2, shuffle=False, verbose=0)
+    batches = [(X[:20_000], y[:20_000]), (X[20_000:], y[20_000:])] * 2
+    expected, _ = reference.train(
+        weights, ["tanh", "softmax"], "cross_entropy", batches, "sgd", learning_rate=0.01
+    )
+    for actual, wanted in zip(net.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_diverged_network_is_right_about_nothing():
+    net = make_net(3, [(2, "softmax")], loss="cross_entropy", metrics=["accuracy"])
+    net._network.set(0, "kernel", np.full((3, 2), np.nan))
+    logs = net.evaluate(np.ones((4, 3)), np.zeros(4, int))
+    assert np.isnan(logs["loss"])
+    assert logs["accuracy"] == 0

@@ -75,6 +75,8 @@ BAD_X = {
     "dates": np.zeros(X.shape, dtype="datetime64[s]"),
     "ragged": [[1.0, 2.0, 3.0, 4.0], [1.0]],
     "dict": {"a": 1},
+    "masked": np.ma.masked_greater(X, 0.5),
+    "object array of strings": X.astype(str).astype(object),
 }
 #: What y must not be, with cross-entropy over three classes.
 BAD_Y = {
@@ -564,3 +566,41 @@ def test_network_too_large_for_any_memory():
         net.build(most)
     assert not net.built
     assert net.n_inputs is None
+
+
+def test_absurd_batch_size_is_the_whole_set():
+    net = make_net(N_INPUTS, [(N_CLASSES, "softmax")], loss="cross_entropy")
+    other = copy.deepcopy(net)
+    net.fit(X, LABELS, batch_size=10**30, shuffle=False, verbose=0)
+    other.fit(X, LABELS, batch_size=len(X), shuffle=False, verbose=0)
+    assert_bitwise_equal(net.get_weights(), other.get_weights())
+
+
+def test_sparse_input_is_named():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"X must be dense, got the sparse csr_\w+; call .toarray"):
+        classifier().fit(sparse.csr_matrix(X), LABELS)
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b", "c"] * 2), ["a", "b", "c"] * 2])
+def test_string_labels_say_what_to_do(labels):
+    with pytest.raises(TypeError, match=r"class labels are integers from 0.*return_inverse"):
+        classifier().fit(X, labels)
+
+
+def test_labels_in_a_column_say_what_to_do():
+    with pytest.raises(ValueError, match=r"got \(6, 1\); class labels are 1-D: ravel"):
+        classifier().fit(X, LABELS[:, None])
+
+
+def test_epsilon_below_the_dtype():
+    net = make_net(N_INPUTS, [(N_CLASSES, "softmax")], dtype="float32")
+    with pytest.raises(ValueError, match="epsilon must be at least .* in float32"):
+        net.compile(optimizer=Adam(epsilon=1e-39))
+    assert net.optimizer.name == "sgd"
+
+
+@pytest.mark.parametrize("name", ["layers", "dtype", "n_inputs", "n_outputs"])
+def test_facts_are_read_only(name):
+    with pytest.raises(AttributeError):
+        setattr(classifier(), name, None)
