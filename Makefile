@@ -103,8 +103,8 @@ $(TRACED)/.built: $(SOURCES) | $(STAMPS)/dev
 	touch $@
 
 coverage: $(TRACED)/.built ## run the suite, counting the lines of the Cython files too
-	rm -rf $(TRACED)/tests
-	cp -R tests $(TRACED)
+	rm -rf $(TRACED)/tests $(TRACED)/examples
+	cp -R tests examples $(TRACED)
 	cd $(TRACED) && COVERAGE_CORE=ctrace PYTHONPATH=. \
 	$(PY) -m pytest --cov --cov-config=.coveragerc --cov-report=term $(TESTS)
 

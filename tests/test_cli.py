@@ -244,7 +244,10 @@ def test_demo_shows_bars_on_a_terminal(demo_packages, monkeypatch, capsys):
     assert cli.main(["demo", "--epochs", "2"]) == 0
     out, err = capsys.readouterr()
     assert "Epoch" not in out
-    assert err.count("Epoch 1/1 100%|") == 2 and "samples/s, loss " in err
+    # How often a bar is drawn depends on the machine: what counts is how each is left.
+    bars = [line.rsplit("\r", 1)[-1] for line in err.strip().split("\n")]
+    assert len(bars) == 2
+    assert all(bar.startswith("Epoch 1/1 100%|") and "samples/s, loss " in bar for bar in bars)
 
 
 def test_single_epoch_has_the_whole_learning_rate(demo_packages, capsys):
