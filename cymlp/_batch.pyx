@@ -125,7 +125,7 @@ cdef class Arena:
     cdef object take(self, shape, dtype):
         """Return a new array of zeros."""
         dtype = np.dtype(dtype)
-        size = math.prod(np.atleast_1d(shape).tolist()) * dtype.itemsize
+        size = (math.prod(shape) if isinstance(shape, tuple) else shape) * dtype.itemsize
         array = self.memory[self.used:self.used + size].view(dtype).reshape(shape)
         self.used += Arena.room(size)
         return array

@@ -1,6 +1,6 @@
 """One dense layer: forward pass, delta propagation, batch-averaged weight and bias update."""
 
-from cymlp._kernels cimport KernelTable, Step
+from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step
 
 
 # Parameters of a layer with what training keeps for each of them, all in the same layout.
@@ -29,6 +29,11 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
 
 # The factor of the squared weights' penalty, for a batch whose samples weigh so much.
 cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
+
+cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
+    """Whether an update leaves the parameters alone and only keeps their gradient."""
+    return optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
+
 
 cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
 

@@ -10,8 +10,7 @@ from cython.parallel cimport prange
 
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step)
+from cymlp._kernels cimport CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
 
 ctypedef fused real:
     float
@@ -94,10 +93,6 @@ cdef void transpose_block(
 
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
     return base + offset if base != NULL else NULL
-
-
-cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
-    return optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
 
 
 cdef inline void update_span(

@@ -24,8 +24,8 @@ from cymlp._batch cimport (
     Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, targets_from,
     total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item, l2_of,
-    n_items, scratch_size)
+    Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
+    keeps_gradient, l2_of, n_items, scratch_size)
 from cymlp._dense import pack, unpack
 
 from cymlp._kernels cimport (
@@ -534,7 +534,6 @@ cdef class Network:
         cdef const Dense* layer
         cdef const void* const* x_rows
         cdef double squares
-        cdef bint can_stop = optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
         for i in range(self.n_layers):
             layer = &self.layers[i]
             x_rows = self.output_rows[i - 1] if i > 0 else self.rows.x
@@ -545,7 +544,7 @@ cdef class Network:
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
                     if optimizer != CYMLP_ACCUMULATE:
                         self.squares[item] = squares
-                    if can_stop:
+                    if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
                         self._look(run, thread, <double> n_rows / n_items(layer), layer)
                 item += 1
 

@@ -101,8 +101,11 @@ def seed(name: str, value: Any) -> int:
     return integer(name, value, low=0, high=2**63 - 1)
 
 
-def numeric(name: str, value: Any) -> np.ndarray:
-    """Return value as an array of booleans or real numbers."""
+def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
+    """Return value as an array of booleans or real numbers.
+
+    An error about strings ends with if_strings.
+    """
     if value is None or isinstance(value, (dict, set, str, bytes)):
         _reject(name, value, "an array", TypeError)
     if hasattr(value, "toarray"):
@@ -119,7 +122,7 @@ def numeric(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} must be a rectangular array: {error}") from None
     if array.dtype == object:
         if any(isinstance(item, (str, bytes)) for item in array.flat):
-            raise TypeError(f"{name} must be numeric, got an array with strings")
+            raise TypeError(f"{name} must be numeric, got an array with strings{if_strings}")
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -127,7 +130,8 @@ def numeric(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind == "c":
         raise TypeError(f"{name} must be real, got dtype {array.dtype}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}")
+        hint = if_strings if array.dtype.kind in "SUT" else ""
+        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}{hint}")
     return array
 
 

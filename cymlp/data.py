@@ -12,6 +12,10 @@ from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
 
 __all__ = ["Samples", "prepare"]
 
+_STRING_LABELS = (
+    "; class labels are integers from 0, as numpy.unique(y, return_inverse=True) gives them"
+)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -87,15 +91,7 @@ def prepare(
         weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))
     y_name = within + "y"
     takes_labels = isinstance(loss, CrossEntropy)
-    try:
-        targets = _validate.numeric(y_name, y)
-    except TypeError as error:
-        if takes_labels and np.asarray(y).dtype.kind in "OSUT":
-            raise TypeError(
-                f"{error}; class labels are integers from 0, as "
-                "numpy.unique(y, return_inverse=True) gives them"
-            ) from None
-        raise
+    targets = _validate.numeric(y_name, y, if_strings=_STRING_LABELS if takes_labels else "")
     if takes_labels and targets.ndim == 1:
         labels = _validate.class_labels(y_name, targets, len(x), n_outputs)
         return Samples(x, labels, None, weight)

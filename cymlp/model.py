@@ -160,13 +160,10 @@ class Sequential:
             f"{what} needs a built network: pass n_inputs to Sequential, or call build or fit first"
         )
 
-    def _not_compiled(self, what: str) -> NoReturn:
-        raise ValueError(f"{what} needs a loss and an optimizer: call compile(...) first")
-
-    def _require(self, what: str, compiled: bool = False) -> None:
+    def _require(self, what: str, *, compiled: bool = False, built: bool = True) -> None:
         if compiled and not self.compiled:
-            self._not_compiled(what)
-        if not self.built:
+            raise ValueError(f"{what} needs a loss and an optimizer: call compile(...) first")
+        if built and not self.built:
             self._not_built(what)
 
     # Setting up
@@ -323,8 +320,7 @@ class Sequential:
         RuntimeError
             If another thread trains the network.
         """
-        if not self.compiled:
-            self._not_compiled("fit")
+        self._require("fit", compiled=True, built=False)
         epochs = _validate.integer("epochs", epochs, low=1)
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
@@ -419,8 +415,7 @@ class Sequential:
         >>> net.train_on_batch([[3.0]], [5.0])
         0.5
         """
-        if not self.compiled:
-            self._not_compiled("train_on_batch")
+        self._require("train_on_batch", compiled=True, built=False)
         samples = self._prepare(X, y, sample_weight)
         self.build(samples.n_inputs)
         loss, _ = self._network.train(
