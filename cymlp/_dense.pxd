@@ -18,7 +18,7 @@ cdef struct Dense:
     double l2             # penalty l2 / 2 * sum of the squared weights ...
     bint l2_per_batch     # ... divided by the sum of the weights of the batch's samples
     Parameters kernel     # (inputs, units) in panels of units
-    Parameters bias       # (units,) filled with zeros to whole panels
+    Parameters bias       # (units,) filled with zeros to whole vectors
     char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
 
 
@@ -26,6 +26,15 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """How many pieces of a size cover n."""
     return (n + size - 1) // size
 
+
+cdef inline Py_ssize_t padded_size(Py_ssize_t n_columns, Py_ssize_t lanes) noexcept nogil:
+    """Columns of a matrix in panels: whole vectors."""
+    return ceil_div(n_columns, lanes) * lanes
+
+
+# A matrix in panels of columns, as a flat array, and back.
+cdef pack(const KernelTable* kernels, matrix)
+cdef unpack(const KernelTable* kernels, panels, Py_ssize_t n_columns)
 
 # The factor of the squared weights' penalty, for a batch whose samples weigh so much.
 cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
@@ -35,28 +44,26 @@ cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
     return optimizer == CYMLP_GRADIENT or optimizer == CYMLP_ACCUMULATE
 
 
-cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
-
 # What an update is cut into: blocks of the kernel's rows and, as the last item, the bias.
 cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil
 
 # Bytes that an update of n_rows rows needs as scratch memory.
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
 
-# y = activation(x kernel + bias). Where `padded`, whole panels are stored, zeros past the units
+# y = activation(x kernel + bias). Where `padded`, whole vectors are stored, zeros past the units
 # before the activation; otherwise nothing past the units is touched.
 cdef void dense_forward(
     const Dense* layer, int activation, Py_ssize_t n_rows, const void* const* x_rows__b_i,
     char* y__bo, Py_ssize_t y_stride, bint padded) noexcept nogil
 
-# delta_below = (delta kernel^T) * activation_below'(y_below), in whole panels, zeros past the end.
+# delta_below = (delta kernel^T) * activation_below'(y_below), in whole vectors, zeros past the end.
 cdef void dense_propagate(
     const Dense* layer, int activation_below, Py_ssize_t n_rows,
     const void* const* delta_rows__b_o, const char* y_below__bi, char* delta_below__bi,
     Py_ssize_t stride_below) noexcept nogil
 
 # Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
-# whole panels. Returns the sum of the item's squared weights from before, 0 without a penalty.
+# whole vectors. Returns the sum of the item's squared weights from before, 0 without a penalty.
 cdef double dense_update_item(
     const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, const void* const* x_rows__b_i,
     const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,

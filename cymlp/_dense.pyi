@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
-def pack(matrix: NDArray[_Real], panel: int) -> NDArray[_Real]: ...
-def unpack(panels: NDArray[_Real], n_columns: int) -> NDArray[_Real]: ...
 def forward(
     x: NDArray[_Real],
     kernel: NDArray[_Real],

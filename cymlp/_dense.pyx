@@ -10,18 +10,20 @@ from cython.parallel cimport prange
 
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
+from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
 
 ctypedef fused real:
     float
     double
 
+cdef enum:
+    CACHE_LINE = 64
+
+# Bytes of a row of inputs that the forward pass takes at once.
+cdef Py_ssize_t STRETCH_BYTES = 4096
+
 # Bytes of the largest register tile of any ISA, at the start of an update's scratch memory.
 cdef Py_ssize_t TILE_BYTES = 4096
-
-
-cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil:
-    return ceil_div(layer.n_units, layer.kernels.panel)
 
 
 cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil:
@@ -32,24 +34,68 @@ cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noex
     return TILE_BYTES + kernels.block_rows * n_rows * kernels.item_size
 
 
+# A matrix in panels. first_column(n_panels) is the number of columns with their padding.
+cdef struct Panels:
+    Py_ssize_t n_panels
+    Py_ssize_t n_vecs
+    Py_ssize_t lanes
+
+
+cdef inline Panels panels_of(const KernelTable* kernels, Py_ssize_t n_columns) noexcept nogil:
+    cdef Panels panels
+    panels.lanes = kernels.lanes
+    panels.n_vecs = ceil_div(n_columns, kernels.lanes)
+    panels.n_panels = ceil_div(panels.n_vecs, kernels.panel_vecs)
+    return panels
+
+
+cdef inline Py_ssize_t first_column(const Panels* panels, Py_ssize_t p) noexcept nogil:
+    return panels.n_vecs * p // panels.n_panels * panels.lanes
+
+
+cdef inline Py_ssize_t panel_width(const Panels* panels, Py_ssize_t p) noexcept nogil:
+    return first_column(panels, p + 1) - first_column(panels, p)
+
+
+cdef inline Py_ssize_t panel_with(const Panels* panels, Py_ssize_t column) noexcept nogil:
+    """The panel that holds a column."""
+    return ((column // panels.lanes + 1) * panels.n_panels - 1) // panels.n_vecs
+
+
 cdef void tiles_forward(
     const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Py_ssize_t n_units,
-    const void* const* x_rows__b_i, const char* panels, const char* bias, bint relu,
+    const void* const* x_rows__b_i, const char* w, const char* bias, bint relu,
     char* y__bo, Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    """Store x panels + bias for some rows: a panel stays in cache while all rows pass it."""
-    cdef Py_ssize_t panel = kernels.panel, tile_rows = kernels.tile_rows
+    """Store x w + bias for some rows.
+
+    A panel stays in cache while all rows pass it. Many inputs are taken in stretches, so that the
+    rows of a tile stay in the first-level cache while the next panel passes.
+    """
+    cdef Panels panels = panels_of(kernels, n_units)
     cdef Py_ssize_t item = kernels.item_size
-    cdef Py_ssize_t p, t, row, n_columns
-    for p in range(ceil_div(n_units, panel)):
-        n_columns = panel if padded else min(panel, n_units - p * panel)
-        for t in range(ceil_div(n_rows, tile_rows)):
-            row = t * tile_rows
-            kernels.dense_tile(
-                min(tile_rows, n_rows - row), n_columns, n_inputs, x_rows__b_i + row,
-                panels + p * n_inputs * panel * item,
-                bias + p * panel * item if bias != NULL else NULL,
-                relu, y__bo + (row * y_stride + p * panel) * item, y_stride)
+    cdef Py_ssize_t tiles = ceil_div(n_rows, kernels.tile_rows)
+    cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
+    cdef Py_ssize_t s, p, t, row, next_row, column, width, start, stop = 0
+    cdef Next next
+    for s in range(stretches):
+        start, stop = stop, n_inputs * (s + 1) // stretches
+        for p in range(panels.n_panels):
+            column = first_column(&panels, p)
+            width = panel_width(&panels, p)
+            next.start = w + (n_inputs * (column + width) + start * width) * item
+            next.step = width * item // tiles
+            next_row = 0
+            for t in range(tiles):  # of nearly equal heights: a low tile keeps the CPU waiting
+                row, next_row = next_row, n_rows * (t + 1) // tiles
+                kernels.dense_tile(
+                    next_row - row, width, width if padded else min(width, n_units - column),
+                    start, stop - start, x_rows__b_i + row,
+                    w + (n_inputs * column + start * width) * item,
+                    bias + column * item if bias != NULL else NULL, s > 0,
+                    relu and s == stretches - 1, y__bo + (row * y_stride + column) * item,
+                    y_stride, next)
+                next.start += next.step * (stop - start)
 
 
 cdef void dense_forward(
@@ -76,19 +122,27 @@ cdef void dense_propagate(
 
 
 cdef void transpose_block(
-    const Dense* layer, Py_ssize_t p, Py_ssize_t first_row, Py_ssize_t n_rows
+    const Dense* layer, const Panels* panels, Py_ssize_t p, Py_ssize_t first_row,
+    Py_ssize_t n_rows
 ) noexcept nogil:
     """Bring the transposed copy up to date with some rows of one panel."""
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t panel = kernels.panel, item = kernels.item_size
-    cdef Py_ssize_t n_columns = min(panel, layer.n_units - p * panel)
-    cdef Py_ssize_t t, row
-    for t in range(ceil_div(n_rows, panel)):
-        row = first_row + t * panel
+    cdef Panels across = panels_of(kernels, layer.n_inputs)
+    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
+    cdef Py_ssize_t first = first_column(panels, p), width = panel_width(panels, p)
+    cdef Py_ssize_t n_columns = min(width, layer.n_units - first)
+    cdef Py_ssize_t t, row, q, first_across, width_across
+    for t in range(ceil_div(n_rows, lanes)):
+        row = first_row + t * lanes
+        q = panel_with(&across, row)
+        first_across = first_column(&across, q)
+        width_across = panel_width(&across, q)
         kernels.transpose_tile(
-            min(panel, n_rows - t * panel), n_columns,
-            layer.kernel.values + (p * layer.n_inputs + row) * panel * item,
-            layer.transposed + ((row // panel) * layer.n_units + p * panel) * panel * item)
+            min(lanes, n_rows - t * lanes), n_columns,
+            layer.kernel.values + (layer.n_inputs * first + row * width) * item, width,
+            layer.transposed + (
+                layer.n_units * first_across + first * width_across + row - first_across
+            ) * item, width_across)
 
 
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
@@ -117,32 +171,47 @@ cdef double update_block(
     const Step* step, char* scratch
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t panel = kernels.panel, tile_rows = kernels.tile_rows
-    cdef Py_ssize_t item = kernels.item_size
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t tile_rows = kernels.tile_rows, item = kernels.item_size
     cdef Py_ssize_t first = block * kernels.block_rows
     cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
     cdef Step penalized = step[0]
     cdef char* strips = scratch + TILE_BYTES
-    cdef Py_ssize_t p, t, row, offset
+    cdef Py_ssize_t p, t, row, count, column, width, offset
     cdef double squares = 0
     penalized.l2 = l2_of(layer, batch_weight)
     kernels.pack_block(n_rows, n_inputs, x_rows__b_i, first, strips)
-    for p in range(n_panels(layer)):
-        offset = (p * layer.n_inputs + first) * panel * item
+    for p in range(panels.n_panels):
+        column = first_column(&panels, p)
+        width = panel_width(&panels, p)
+        offset = (layer.n_inputs * column + first * width) * item
         if layer.l2 != 0:
-            squares += kernels.sum_of_squares(
-                n_inputs * panel, layer.kernel.values + offset)
+            squares += kernels.sum_of_squares(n_inputs * width, layer.kernel.values + offset)
         for t in range(ceil_div(n_inputs, tile_rows)):
             row = t * tile_rows
+            count = min(tile_rows, n_inputs - row)
             kernels.gradient_tile(
-                n_rows, strips + row * n_rows * item, delta__bo + p * panel * item, delta_stride,
-                scratch)
+                count, width, n_rows, strips + row * n_rows * item,
+                delta__bo + column * item, delta_stride, scratch,
+                ahead_of(&layer.kernel, offset, count * width * item))
             update_span(
-                kernels, &layer.kernel, offset + row * panel * item,
-                min(tile_rows, n_inputs - row) * panel, scratch, optimizer, &penalized)
+                kernels, &layer.kernel, offset, count * width, scratch, optimizer, &penalized)
+            offset += count * width * item
         if layer.transposed != NULL and not keeps_gradient(optimizer):
-            transpose_block(layer, p, first, n_inputs)
+            transpose_block(layer, &panels, p, first, n_inputs)
     return squares
+
+
+cdef inline Ahead ahead_of(
+    const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n_bytes
+) noexcept nogil:
+    """What an update of some bytes of parameters will read."""
+    cdef Ahead ahead
+    ahead.line[0] = parameters.values + offset
+    ahead.line[1] = at(parameters.slots[0], offset)
+    ahead.line[2] = at(parameters.slots[1], offset)
+    ahead.n_lines = ceil_div(n_bytes, CACHE_LINE)
+    return ahead
 
 
 cdef void update_bias(
@@ -150,11 +219,11 @@ cdef void update_bias(
     int optimizer, const Step* step, char* scratch
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t panel = kernels.panel, item = kernels.item_size
-    cdef Py_ssize_t p
-    for p in range(n_panels(layer)):
-        kernels.column_sum(n_rows, delta__bo + p * panel * item, delta_stride, scratch)
-        update_span(kernels, &layer.bias, p * panel * item, panel, scratch, optimizer, step)
+    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
+    cdef Py_ssize_t v
+    for v in range(ceil_div(layer.n_units, lanes)):
+        kernels.column_sum(n_rows, delta__bo + v * lanes * item, delta_stride, scratch)
+        update_span(kernels, &layer.bias, v * lanes * item, lanes, scratch, optimizer, step)
 
 
 cdef double dense_update_item(
@@ -174,49 +243,46 @@ cdef void dense_apply_item(
     const Dense* layer, Py_ssize_t index, int optimizer, const Step* step
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t panel = kernels.panel
     cdef Py_ssize_t first = index * kernels.block_rows
     cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
-    cdef Py_ssize_t p, offset
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t p, width, offset
     if index == n_items(layer) - 1:
         update_span(
-            kernels, &layer.bias, 0, n_panels(layer) * panel, layer.bias.gradient, optimizer,
-            step)
+            kernels, &layer.bias, 0, padded_size(layer.n_units, kernels.lanes), layer.bias.gradient,
+            optimizer, step)
         return
-    for p in range(n_panels(layer)):
-        offset = (p * layer.n_inputs + first) * panel * <Py_ssize_t> kernels.item_size
+    for p in range(panels.n_panels):
+        width = panel_width(&panels, p)
+        offset = layer.n_inputs * first_column(&panels, p) + first * width
+        offset *= <Py_ssize_t> kernels.item_size
         update_span(
-            kernels, &layer.kernel, offset, n_inputs * panel, layer.kernel.gradient + offset,
+            kernels, &layer.kernel, offset, n_inputs * width, layer.kernel.gradient + offset,
             optimizer, step)
         if layer.transposed != NULL:
-            transpose_block(layer, p, first, n_inputs)
+            transpose_block(layer, &panels, p, first, n_inputs)
 
 
-def pack(matrix, Py_ssize_t panel):
-    """Return a matrix in panels of columns, the last one filled with zeros.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (rows, columns)
-    panel : int
-        Columns of a panel.
-
-    Returns
-    -------
-    ndarray of shape (panels, rows, panel), C-contiguous
-    """
-    n_rows, n_columns = matrix.shape
-    count = ceil_div(n_columns, panel)
-    padded = np.zeros((n_rows, count * panel), matrix.dtype)
-    padded[:, :n_columns] = matrix
-    return np.ascontiguousarray(padded.reshape(n_rows, count, panel).transpose(1, 0, 2))
+cdef list _cuts(const KernelTable* kernels, Py_ssize_t n_columns):
+    """Where the panels of a matrix begin and the last one ends."""
+    cdef Panels panels = panels_of(kernels, n_columns)
+    cdef Py_ssize_t p
+    return [first_column(&panels, p) for p in range(panels.n_panels + 1)]
 
 
-def unpack(panels, Py_ssize_t n_columns):
-    """Return a copy of the matrix of n_columns columns that stands in panels."""
-    count, n_rows, panel = panels.shape
-    rows = panels.transpose(1, 0, 2).reshape(n_rows, count * panel)
-    return rows[:, :n_columns].copy()
+cdef pack(const KernelTable* kernels, matrix):
+    cdef list cuts = _cuts(kernels, matrix.shape[1])
+    filled = np.zeros((matrix.shape[0], padded_size(matrix.shape[1], kernels.lanes)), matrix.dtype)
+    filled[:, :matrix.shape[1]] = matrix
+    return np.concatenate([filled[:, a:b].ravel() for a, b in zip(cuts, cuts[1:])])
+
+
+cdef unpack(const KernelTable* kernels, panels, Py_ssize_t n_columns):
+    cdef list cuts = _cuts(kernels, n_columns)
+    n_rows = len(panels) // padded_size(n_columns, kernels.lanes)
+    parts = [panels[n_rows * a:n_rows * b].reshape(n_rows, b - a)
+             for a, b in zip(cuts, cuts[1:])]
+    return np.concatenate(parts, axis=1)[:, :n_columns].copy()
 
 
 cdef class _Operand:
@@ -249,10 +315,9 @@ cdef _Operand _operand(x, kernel, bias, isa):
     out.keep = [x]
     out.layer.kernels = kernel_table(isa, x.dtype)
     out.layer.n_inputs, out.layer.n_units = kernel.shape
-    panel = out.layer.kernels.panel
-    out.layer.kernel.values = <char*> out.hold(pack(kernel, panel))
-    out.layer.transposed = <char*> out.hold(pack(kernel.T, panel))
-    out.layer.bias.values = <char*> out.hold(pack(bias[None, :], panel))
+    out.layer.kernel.values = <char*> out.hold(pack(out.layer.kernels, kernel))
+    out.layer.transposed = <char*> out.hold(pack(out.layer.kernels, kernel.T))
+    out.layer.bias.values = <char*> out.hold(pack(out.layer.kernels, bias[None, :]))
     if x.dtype == np.float32:
         out.point[float](x)
     else:
@@ -330,7 +395,7 @@ def propagate(delta, kernel, y_below, int activation_below, *, isa=None, int n_t
     cdef const Dense* layer = &operand.layer
     cdef Py_ssize_t n_rows = delta.shape[0], n_inputs = kernel.shape[0]
     cdef Py_ssize_t tile = layer.kernels.tile_rows
-    cdef Py_ssize_t stride = ceil_div(n_inputs, layer.kernels.panel) * layer.kernels.panel
+    cdef Py_ssize_t stride = padded_size(n_inputs, layer.kernels.lanes)
     cdef Py_ssize_t row_bytes = stride * delta.itemsize
     below = np.zeros((n_rows, stride), delta.dtype)
     below[:, :n_inputs] = y_below
@@ -370,20 +435,20 @@ def gradient(x, delta, *, isa=None, int n_threads=1):
     zeros = np.zeros((n_inputs, n_units), x.dtype)
     cdef _Operand operand = _operand(x, zeros, zeros[0] if n_inputs else zeros.sum(0), isa)
     cdef Dense* layer = &operand.layer
-    cdef Py_ssize_t panel = layer.kernels.panel
-    padded = np.zeros((n_rows, n_panels(layer) * panel), x.dtype)
-    padded[:, :n_units] = delta
-    kernel_gradient = pack(zeros, panel)
-    bias_gradient = np.zeros(n_panels(layer) * panel, x.dtype)
+    cdef Py_ssize_t stride = padded_size(n_units, layer.kernels.lanes)
+    filled = np.zeros((n_rows, stride), x.dtype)
+    filled[:, :n_units] = delta
+    kernel_gradient = pack(layer.kernels, zeros)
+    bias_gradient = np.zeros(stride, x.dtype)
     layer.kernel.gradient = <char*> operand.hold(kernel_gradient)
     layer.bias.gradient = <char*> operand.hold(bias_gradient)
-    cdef const char* delta_rows = operand.hold(padded)
+    cdef const char* delta_rows = operand.hold(filled)
     cdef Step step = optimizer_step(0, 0, 0, 0, 0, 0, 1)
     cdef Py_ssize_t size = scratch_size(layer.kernels, n_rows)
     cdef char* scratch = <char*> operand.hold(np.empty(n_items(layer) * size, np.uint8))
     cdef Py_ssize_t index
     for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
         dense_update_item(
-            layer, index, n_rows, operand.rows, delta_rows, n_panels(layer) * panel, 1,
+            layer, index, n_rows, operand.rows, delta_rows, stride, 1,
             CYMLP_GRADIENT, &step, scratch + index * size)
-    return unpack(kernel_gradient, n_units), bias_gradient[:n_units].copy()
+    return unpack(layer.kernels, kernel_gradient, n_units), bias_gradient[:n_units].copy()

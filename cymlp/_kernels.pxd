@@ -32,6 +32,14 @@ cdef extern from "kernels.h" nogil:
         const int32_t* labels__b
         const void* const* values__b_o
 
+    ctypedef struct Ahead "cymlp_ahead":
+        const char* line[3]
+        size_t n_lines
+
+    ctypedef struct Next "cymlp_next":
+        const char* start
+        size_t step
+
     ctypedef void (*Activate)(
         size_t n_rows, size_t n_units, void* z__bo, size_t z_stride) noexcept nogil
     ctypedef void (*ActivateBackward)(
@@ -48,25 +56,27 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct KernelTable "cymlp_kernels":
         const char* isa
         size_t item_size
+        size_t lanes
+        size_t panel_vecs
         size_t tile_rows
-        size_t panel
         size_t block_rows
         void (*dense_tile)(
-            size_t n_rows, size_t n_columns, size_t n_inputs, const void* const* x_rows__b_i,
-            const void* w__ip, const void* bias__p, int relu, void* y__bo,
-            size_t y_stride) noexcept nogil
+            size_t n_rows, size_t width, size_t n_columns, size_t first_input, size_t n_inputs,
+            const void* const* x_rows__b_i, const void* w__ip, const void* bias__p, int from_y,
+            int relu, void* y__bo, size_t y_stride, Next next) noexcept nogil
         void (*pack_block)(
             size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
             size_t first_column, void* strips__sbt) noexcept nogil
         void (*gradient_tile)(
-            size_t n_rows, const void* strip__bt, const void* delta__bp, size_t delta_stride,
-            void* g__tp) noexcept nogil
+            size_t n_inputs, size_t width, size_t n_rows, const void* strip__bt,
+            const void* delta__bp, size_t delta_stride, void* g__tp,
+            Ahead ahead) noexcept nogil
         void (*column_sum)(
-            size_t n_rows, const void* delta__bp, size_t delta_stride,
-            void* sum__p) noexcept nogil
+            size_t n_rows, const void* delta__bl, size_t delta_stride,
+            void* sum__l) noexcept nogil
         void (*transpose_tile)(
-            size_t n_rows, size_t n_columns, const void* src__pp,
-            void* dst__pp) noexcept nogil
+            size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
+            size_t dst_width) noexcept nogil
         double (*sum_of_squares)(size_t n, const void* w__n) noexcept nogil
         void (*accuracy)(
             size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,

@@ -144,9 +144,14 @@ cdef class Kernels:
         return self.table.tile_rows
 
     @property
-    def panel(self):
-        """Columns of a register tile and of a panel of weights."""
-        return self.table.panel
+    def lanes(self):
+        """Columns of a vector."""
+        return self.table.lanes
+
+    @property
+    def panel_vecs(self):
+        """Most vectors of a panel of weights, and of a register tile."""
+        return self.table.panel_vecs
 
     @property
     def block_rows(self):

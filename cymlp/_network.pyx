@@ -25,9 +25,7 @@ from cymlp._batch cimport (
     total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
-    keeps_gradient, l2_of, n_items, scratch_size)
-from cymlp._dense import pack, unpack
-
+    keeps_gradient, l2_of, n_items, pack, padded_size, scratch_size, unpack)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
 from cymlp._threads cimport (
@@ -190,9 +188,9 @@ cdef class Network:
         free(self.delta_rows)
 
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units):
-        # Whole panels, in an odd number of cache lines: a column of rows visits all cache sets.
-        cdef Py_ssize_t item = self.kernels.item_size, panel = self.kernels.panel
-        cdef Py_ssize_t lines = ceil_div(ceil_div(n_units, panel) * panel * item, CACHE_LINE)
+        # Whole vectors, in an odd number of cache lines: a column of rows visits all cache sets.
+        cdef Py_ssize_t item = self.kernels.item_size
+        cdef Py_ssize_t lines = ceil_div(padded_size(n_units, self.kernels.lanes) * item, CACHE_LINE)
         return (lines | 1) * CACHE_LINE // item
 
     cdef list _new_arrays(self, names, bint transposed=False):
@@ -200,23 +198,23 @@ cdef class Network:
 
         The beginning of a name says whether it has the kernel's layout or the bias's.
         """
-        cdef Py_ssize_t i, n_in, n_out, panel = self.kernels.panel
+        cdef Py_ssize_t i, n_in, n_out, lanes = self.kernels.lanes
         plan = []
         for i in range(self.n_layers):
             n_in, n_out = self.layers[i].n_inputs, self.layers[i].n_units
             for name in names:
                 rows = n_in if name.startswith("kernel") else 1
-                plan.append((i, name, (ceil_div(n_out, panel), rows, panel)))
+                plan.append((i, name, rows * padded_size(n_out, lanes)))
             if transposed and i > 0:
-                plan.append((i, "transposed", (ceil_div(n_in, panel), n_out, panel)))
+                plan.append((i, "transposed", n_out * padded_size(n_in, lanes)))
         item = self.dtype.itemsize
-        sizes = [p * r * c * item for _, _, (p, r, c) in plan]
+        sizes = [count * item for _, _, count in plan]
         if sum(sizes) > sys.maxsize // 2:
             raise MemoryError(f"unable to allocate {sum(sizes):,} bytes for the parameters")
         cdef Arena arena = Arena(sum([Arena.room(size) for size in sizes]))
         arrays = [{} for _ in range(self.n_layers)]
-        for i, name, shape in plan:
-            arrays[i][name] = arena.take(shape, self.dtype)
+        for i, name, count in plan:
+            arrays[i][name] = arena.take(count, self.dtype)
         return arrays
 
     @property
@@ -233,15 +231,15 @@ cdef class Network:
 
     def get(self, Py_ssize_t layer, name):
         """Return a copy of a layer's kernel, bias, gradient or optimizer slot, in users' shape."""
-        matrix = unpack(self.arrays[layer][name], self.layers[layer].n_units)
+        matrix = unpack(self.kernels, self.arrays[layer][name], self.layers[layer].n_units)
         return matrix[0] if name.startswith("bias") else matrix
 
     def set(self, Py_ssize_t layer, name, value):
         """Overwrite the array that `get` returns."""
         matrix = value[None, :] if name.startswith("bias") else value
-        self.arrays[layer][name][...] = pack(matrix, self.kernels.panel)
+        self.arrays[layer][name][...] = pack(self.kernels, matrix)
         if name == "kernel" and layer > 0:
-            self.arrays[layer]["transposed"][...] = pack(matrix.T, self.kernels.panel)
+            self.arrays[layer]["transposed"][...] = pack(self.kernels, matrix.T)
 
     def set_all(self, names, values):
         """Overwrite the arrays of these names in every layer, given layer by layer."""

@@ -5,15 +5,17 @@
  *
  *     b  rows of a batch                    i  inputs of a layer
  *     o  outputs (units) of a layer         t  rows of a register tile (tile_rows)
- *     p  columns of a panel (panel)         n  any length
+ *     p  columns of a panel (width)         l  columns of a vector (lanes)
+ *     n  any length
  *
  * so that `delta__bo` is a (rows, outputs) array and `x_rows__b_i` an array of pointers to rows of
  * inputs. Strides are counted in elements. Columns are contiguous. No pointer needs an alignment
  * beyond that of its element. A kernel allocates nothing, starts no thread, keeps no state.
  *
- * Panel layout: a (rows, columns) matrix is cut into panels of `panel` columns; the last one is
- * filled with zeros. A panel stores its rows one after the other, so that the element (k, j) of a
- * panel stands at k * panel + j.
+ * Panel layout: the columns of a (rows, columns) matrix, filled with zeros to whole vectors, are
+ * cut into as few panels of at most panel_vecs vectors as will do, of nearly equal widths: panel p
+ * of n begins with the vector n_vecs * p / n. A panel stores its rows one after the other, so that
+ * the element (k, j) of a panel stands at k * width + j. The panels follow each other.
  */
 #ifndef CYMLP_KERNELS_H
 #define CYMLP_KERNELS_H
@@ -72,6 +74,18 @@ typedef struct cymlp_targets {
     const void *const *values__b_o; /* NULL where labels are given */
 } cymlp_targets;
 
+/* Three runs of cache lines that will be wanted soon. They are hints: any address will do. */
+typedef struct cymlp_ahead {
+    const char *line[3];
+    size_t n_lines;
+} cymlp_ahead;
+
+/* Memory that will be wanted after a tile: `step` bytes of it for each input of the tile. */
+typedef struct cymlp_next {
+    const char *start;
+    size_t step;
+} cymlp_next;
+
 /* In place on z. */
 typedef void cymlp_activate(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride);
 
@@ -91,31 +105,39 @@ typedef void cymlp_update(size_t n, const void *g__n, void *w__n, void *slot0__n
 typedef struct cymlp_kernels {
     const char *isa;
     size_t item_size;  /* bytes of an element */
-    size_t tile_rows;  /* rows of a register tile */
-    size_t panel;      /* columns of a register tile and of a panel */
-    size_t block_rows; /* a multiple of both: the rows that a weight update takes at once */
+    size_t lanes;      /* columns of a vector */
+    size_t panel_vecs; /* most vectors of a panel, and of a register tile */
+    size_t tile_rows;  /* most rows of a register tile */
+    size_t block_rows; /* a multiple of tile_rows and lanes: the rows of weights that an update
+                          takes at once */
 
-    /* y = x w + bias, then max(y, 0) where relu is not 0, for at most tile_rows rows and one
-     * panel, of which the first n_columns columns are stored. bias may be NULL for zeros. */
-    void (*dense_tile)(size_t n_rows, size_t n_columns, size_t n_inputs,
-                       const void *const *x_rows__b_i, const void *w__ip, const void *bias__p,
-                       int relu, void *y__bo, size_t y_stride);
+    /* y = start + x w, then max(y, 0) where relu is not 0, for at most tile_rows rows, n_inputs
+     * inputs from first_input on and one panel, of which the first n_columns columns are stored.
+     * The sums start from the bias, from zeros where it is NULL, or from y itself. */
+    void (*dense_tile)(size_t n_rows, size_t width, size_t n_columns, size_t first_input,
+                       size_t n_inputs, const void *const *x_rows__b_i, const void *w__ip,
+                       const void *bias__p, int from_y, int relu, void *y__bo, size_t y_stride,
+                       cymlp_next next);
 
     /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
      * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
-     * row * tile_rows + column. The last strip is filled with zeros. */
+     * row * tile_rows + column. Past n_columns the last strip is left as it is. */
     void (*pack_block)(size_t n_rows, size_t n_columns, const void *const *x_rows__b_i,
                        size_t first_column, void *strips__sbt);
 
-    /* g = strip^T delta: tile_rows inputs by one panel of outputs, summed over the rows. */
-    void (*gradient_tile)(size_t n_rows, const void *strip__bt, const void *delta__bp,
-                          size_t delta_stride, void *g__tp);
+    /* g = strip^T delta: n_inputs <= tile_rows inputs by one panel of outputs, summed over the
+     * rows. Meanwhile the parameters that will be moved by g are brought into the cache. */
+    void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
+                          const void *delta__bp, size_t delta_stride, void *g__tp,
+                          cymlp_ahead ahead);
 
-    /* The sum over rows of one panel of columns. */
-    void (*column_sum)(size_t n_rows, const void *delta__bp, size_t delta_stride, void *sum__p);
+    /* The sum over rows of one vector of columns. */
+    void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);
 
-    /* dst[c, r] = src[r, c] for at most panel rows and panel columns, both of row stride panel. */
-    void (*transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp, void *dst__pp);
+    /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
+     * rows that it has not. */
+    void (*transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp, size_t src_width,
+                           void *dst__pp, size_t dst_width);
 
     double (*sum_of_squares)(size_t n, const void *w__n);
 
@@ -134,6 +156,7 @@ typedef struct cymlp_kernels {
 extern const cymlp_kernels *const cymlp_generic_tables[CYMLP_N_DTYPES];
 #ifdef CYMLP_X86_64
 extern const cymlp_kernels *const cymlp_avx2_tables[CYMLP_N_DTYPES];
+extern const cymlp_kernels *const cymlp_avx512_tables[CYMLP_N_DTYPES];
 #endif
 
 /* One entry per ISA that this project knows, in ascending order of preference. */
@@ -142,7 +165,7 @@ typedef struct cymlp_isa {
     const cymlp_kernels *const *tables; /* by dtype; NULL where build or CPU lacks the ISA */
 } cymlp_isa;
 
-enum { CYMLP_N_ISAS = 2 };
+enum { CYMLP_N_ISAS = 3 };
 
 /* Detects the CPU and fills isas. */
 void cymlp_detect_isas(cymlp_isa isas[CYMLP_N_ISAS]);

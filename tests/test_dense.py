@@ -38,12 +38,12 @@ def shapes(kernels):
     rows = near(
         kernels.tile_rows, 2 * kernels.tile_rows, kernels.block_rows, 2 * kernels.block_rows
     )
-    widths = near(kernels.panel, 2 * kernels.panel, 4 * kernels.panel, 8 * kernels.panel)
+    widths = near(2 * kernels.lanes, 4 * kernels.lanes, 8 * kernels.lanes, 16 * kernels.lanes)
     for edge in rows:
         yield edge, 5, 3
         yield 5, edge, 3
         yield 3, 5, edge
-        yield edge, kernels.panel + 1, kernels.panel + 1
+        yield edge, 2 * kernels.lanes + 1, 2 * kernels.lanes + 1
     for edge in widths:
         yield 7, edge, 3
         yield 7, 3, edge
@@ -123,7 +123,7 @@ def test_gradient(kernels):
 def test_activations(kernels, name):
     """Every activation above and below, over all widths from one to three panels and a bit."""
     rng = np.random.default_rng(4)
-    for units in range(1, 3 * kernels.panel + 2):
+    for units in range(1, 6 * kernels.lanes + 2):
         n, inputs = 1 + (5 * units) % 23, 1 + (3 * units) % 11
         x, kernel, bias = arrays(rng, kernels, (n, inputs), (inputs, units), units)
         y = check_forward(kernels, x, kernel, bias, name)
@@ -134,7 +134,7 @@ def test_activations(kernels, name):
 @pytest.mark.parametrize("place", [unaligned, row_strided])
 def test_unaligned_and_strided(kernels, place):
     rng = np.random.default_rng(5)
-    for size in [*SMALL, 2 * kernels.panel + 1]:
+    for size in [*SMALL, 4 * kernels.lanes + 1]:
         n, inputs, units = 1 + (3 * size) % 13, size, 1 + (7 * size) % 40
         x, kernel, delta, y = map(
             place,

@@ -46,7 +46,7 @@ def tiny_of(kernels):
 
 def edge_sizes(kernels):
     """Return sizes around every edge at which a kernel changes from one code path to another."""
-    edges = {kernels.tile_rows, kernels.panel, kernels.block_rows}
+    edges = {kernels.tile_rows, 2 * kernels.lanes, kernels.block_rows}
     multiples = {k * edge for edge in edges for k in (1, 2, 4)}
     return sorted({m + step for m in multiples for step in (-1, 0, 1) if m + step > max(SMALL)})
 
@@ -68,7 +68,7 @@ def assert_gap_untouched(array, variant, shape):
 def test_table_describes_itself(kernels):
     assert kernels.isa in _kernels.available_isas()
     assert kernels.dtype in DTYPES
-    for name in ("tile_rows", "panel", "block_rows"):
+    for name in ("tile_rows", "lanes", "block_rows"):
         assert getattr(kernels, name) >= 1, name
 
 

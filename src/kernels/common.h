@@ -14,4 +14,28 @@
 #define FORCE_INLINE inline __attribute__((always_inline))
 #endif
 
+/* Before a loop of constant length whose variables must all end up in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+/* Asks for a cache line that will be read soon; any address will do. */
+#ifdef __GNUC__
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
+#endif
+
+/* X(rows, vectors) for every shape of a register tile up to the largest one of an ISA. */
+#define TILES_4_BY(X, VECS) X(1, VECS) X(2, VECS) X(3, VECS) X(4, VECS)
+#define TILES_6_BY(X, VECS) TILES_4_BY(X, VECS) X(5, VECS) X(6, VECS)
+#define TILES_8_BY(X, VECS) TILES_6_BY(X, VECS) X(7, VECS) X(8, VECS)
+#define TILES_4_BY_2(X) TILES_4_BY(X, 1) TILES_4_BY(X, 2)
+#define TILES_6_BY_2(X) TILES_6_BY(X, 1) TILES_6_BY(X, 2)
+#define TILES_8_BY_3(X) TILES_8_BY(X, 1) TILES_8_BY(X, 2) TILES_8_BY(X, 3)
+
 #endif

@@ -1,67 +1,83 @@
 /* Matrix products on register tiles: the dense layer forward and backward, and its gradient.
  *
- * A register tile is TILE_ROWS rows by one panel of two vectors. Each of its elements is one sum,
- * taken in ascending order from start to end, so that a result does not depend on how the caller
- * cuts a matrix into tiles. The functions for a fixed number of rows are inlined with that number
+ * A register tile is at most TILE_ROWS rows by one panel. Each of its elements
+ * is one sum, taken in ascending order from start to end, so that a result does not depend on how
+ * the caller cuts a matrix into tiles. The functions for a fixed shape are inlined with that shape
  * as a constant: the accumulators then stay in registers. */
 
-#define PANEL (2 * LANES)
+/* Rows that pack_block asks for in advance. */
+#define PACK_AHEAD 4
+#define CACHE_LINE 64
 
-static FORCE_INLINE void NAME(dense_rows)(const int n_rows, size_t n_columns, size_t n_inputs,
+/* The case of a shape in a switch over SHAPE: rows and vectors of a tile. */
+#define SHAPE(n_rows, n_vecs) (PANEL_VECS * (n_rows) + (n_vecs))
+
+/* How many of n_columns columns are in vector v of a panel. */
+static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
+    const size_t before = (size_t)(v * LANES);
+    return n_columns >= before + LANES ? LANES : (n_columns > before ? n_columns - before : 0);
+}
+
+static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, size_t n_columns,
+                                          size_t first_input, size_t n_inputs,
                                           const void *const *x_rows__b_i, const REAL *w__ip,
-                                          const REAL *bias__p, int relu, REAL *y__bo,
-                                          size_t y_stride) {
+                                          const REAL *bias__p, int from_y, int relu, REAL *y__bo,
+                                          size_t y_stride, cymlp_next next) {
     const REAL *x[TILE_ROWS];
-    vec sum[TILE_ROWS][2];
+    vec sum[TILE_ROWS][PANEL_VECS];
+    UNROLL
     for (int r = 0; r < n_rows; r++) {
-        x[r] = (const REAL *)x_rows__b_i[r];
-        sum[r][0] = bias__p ? vec_load(bias__p) : vec_zero();
-        sum[r][1] = bias__p ? vec_load(bias__p + LANES) : vec_zero();
+        const REAL *y = y__bo + (size_t)r * y_stride;
+        x[r] = (const REAL *)x_rows__b_i[r] + first_input;
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            const size_t some = NAME(columns_left)(n_columns, v);
+            sum[r][v] = from_y ? NAME(load_up_to)(y + v * LANES, some, 0)
+                               : (bias__p ? vec_load(bias__p + v * LANES) : vec_zero());
+        }
     }
     for (size_t i = 0; i < n_inputs; i++) {
-        const vec w0 = vec_load(w__ip + i * PANEL);
-        const vec w1 = vec_load(w__ip + i * PANEL + LANES);
+        vec w[PANEL_VECS];
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            w[v] = vec_load(w__ip + v * LANES);
+        }
+        PREFETCH(next.start + i * next.step);
+        UNROLL
         for (int r = 0; r < n_rows; r++) {
             const vec xi = vec_set1(x[r][i]);
-            sum[r][0] = vec_fma(xi, w0, sum[r][0]);
-            sum[r][1] = vec_fma(xi, w1, sum[r][1]);
+            UNROLL
+            for (int v = 0; v < n_vecs; v++) {
+                sum[r][v] = vec_fma(xi, w[v], sum[r][v]);
+            }
         }
+        w__ip += n_vecs * LANES;
     }
+    UNROLL
     for (int r = 0; r < n_rows; r++) {
-        REAL *y = y__bo + (size_t)r * y_stride;
-        if (relu) {
-            sum[r][0] = vec_max(vec_zero(), sum[r][0]); /* this order keeps a NaN */
-            sum[r][1] = vec_max(vec_zero(), sum[r][1]);
-        }
-        if (n_columns == PANEL) {
-            vec_store(y, sum[r][0]);
-            vec_store(y + LANES, sum[r][1]);
-        } else if (n_columns >= LANES) {
-            vec_store(y, sum[r][0]);
-            vec_store_some(y + LANES, n_columns - LANES, sum[r][1]);
-        } else {
-            vec_store_some(y, n_columns, sum[r][0]);
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            if (relu) {
+                sum[r][v] = vec_max(vec_zero(), sum[r][v]); /* this order keeps a NaN */
+            }
+            NAME(store_up_to)(y__bo + (size_t)r * y_stride + v * LANES,
+                              NAME(columns_left)(n_columns, v), sum[r][v]);
         }
     }
 }
 
-static void NAME(dense_tile)(size_t n_rows, size_t n_columns, size_t n_inputs,
-                             const void *const *x_rows__b_i, const void *w__ip, const void *bias__p,
-                             int relu, void *y__bo, size_t y_stride) {
-    switch (n_rows) {
-#define CASE(ROWS)                                                                    \
-    case ROWS:                                                                        \
-        NAME(dense_rows)(ROWS, n_columns, n_inputs, x_rows__b_i, (const REAL *)w__ip, \
-                         (const REAL *)bias__p, relu, (REAL *)y__bo, y_stride);       \
+static void NAME(dense_tile)(size_t n_rows, size_t width, size_t n_columns, size_t first_input,
+                             size_t n_inputs, const void *const *x_rows__b_i, const void *w__ip,
+                             const void *bias__p, int from_y, int relu, void *y__bo,
+                             size_t y_stride, cymlp_next next) {
+    switch (SHAPE(n_rows, width / LANES)) {
+#define CASE(ROWS, VECS)                                                                          \
+    case SHAPE(ROWS, VECS):                                                                       \
+        NAME(dense_rows)(ROWS, VECS, n_columns, first_input, n_inputs, x_rows__b_i,               \
+                         (const REAL *)w__ip, (const REAL *)bias__p, from_y, relu, (REAL *)y__bo, \
+                         y_stride, next);                                                         \
         break;
-        CASE(1)
-        CASE(2)
-        CASE(3)
-        CASE(4)
-#if TILE_ROWS > 4
-        CASE(5)
-        CASE(6)
-#endif
+        FOR_EACH_TILE(CASE)
 #undef CASE
     }
 }
@@ -74,73 +90,121 @@ static void NAME(pack_block)(size_t n_rows, size_t n_columns, const void *const 
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *x = (const REAL *)x_rows__b_i[b] + first_column;
         REAL *out = (REAL *)strips__sbt + b * TILE_ROWS;
-        for (size_t s = 0; s < n_whole; s++) {
-            for (size_t t = 0; t < TILE_ROWS; t++) {
-                out[s * strip + t] = x[s * TILE_ROWS + t];
+        if (b + PACK_AHEAD < n_rows) { /* rows lie too far apart for the hardware to guess */
+            const REAL *later = (const REAL *)x_rows__b_i[b + PACK_AHEAD] + first_column;
+            for (size_t c = 0; c < n_columns; c += CACHE_LINE / sizeof(REAL)) {
+                PREFETCH(later + c);
             }
         }
-        if (n_left) {
-            for (size_t t = 0; t < TILE_ROWS; t++) {
-                out[n_whole * strip + t] = t < n_left ? x[n_whole * TILE_ROWS + t] : 0;
-            }
+        for (size_t s = 0; s < n_whole; s++) {
+            memcpy(out + s * strip, x + s * TILE_ROWS, TILE_ROWS * sizeof(REAL));
+        }
+        for (size_t t = 0; t < n_left; t++) {
+            out[n_whole * strip + t] = x[n_whole * TILE_ROWS + t];
         }
     }
 }
 
-static void NAME(gradient_tile)(size_t n_rows, const void *strip__bt, const void *delta__bp,
-                                size_t delta_stride, void *g__tp) {
-    const REAL *x = (const REAL *)strip__bt;
-    const REAL *delta = (const REAL *)delta__bp;
-    REAL *g = (REAL *)g__tp;
-    vec sum[TILE_ROWS][2];
-    for (int t = 0; t < TILE_ROWS; t++) {
-        sum[t][0] = vec_zero();
-        sum[t][1] = vec_zero();
+/* Adds the products of one row of strip and delta to the sums of a tile. */
+static FORCE_INLINE void NAME(gradient_row)(const int n_inputs, const int n_vecs, const REAL *x,
+                                            const REAL *delta, vec sum[TILE_ROWS][PANEL_VECS]) {
+    vec d[PANEL_VECS];
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        d[v] = vec_load(delta + v * LANES);
     }
-    for (size_t b = 0; b < n_rows; b++) {
-        const vec d0 = vec_load(delta);
-        const vec d1 = vec_load(delta + LANES);
-        for (int t = 0; t < TILE_ROWS; t++) {
-            const vec xt = vec_set1(x[t]);
-            sum[t][0] = vec_fma(xt, d0, sum[t][0]);
-            sum[t][1] = vec_fma(xt, d1, sum[t][1]);
+    UNROLL
+    for (int t = 0; t < n_inputs; t++) {
+        const vec xt = vec_set1(x[t]);
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            sum[t][v] = vec_fma(xt, d[v], sum[t][v]);
         }
+    }
+}
+
+static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vecs, size_t n_rows,
+                                             const REAL *x, const REAL *delta, size_t delta_stride,
+                                             REAL *g, cymlp_ahead ahead) {
+    const REAL *const end = x + n_rows * TILE_ROWS;
+    const REAL *const with_prefetch =
+        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * TILE_ROWS;
+    vec sum[TILE_ROWS][PANEL_VECS];
+    UNROLL
+    for (int t = 0; t < n_inputs; t++) {
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            sum[t][v] = vec_zero();
+        }
+    }
+    while (x < with_prefetch) {
+        UNROLL
+        for (int a = 0; a < 3; a++) {
+            PREFETCH(ahead.line[a]);
+            ahead.line[a] += CACHE_LINE;
+        }
+        NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
         x += TILE_ROWS;
         delta += delta_stride;
     }
-    for (int t = 0; t < TILE_ROWS; t++) {
-        vec_store(g + t * PANEL, sum[t][0]);
-        vec_store(g + t * PANEL + LANES, sum[t][1]);
+    while (x < end) {
+        NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
+        x += TILE_ROWS;
+        delta += delta_stride;
+    }
+    UNROLL
+    for (int t = 0; t < n_inputs; t++) {
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            vec_store(g + (t * n_vecs + v) * LANES, sum[t][v]);
+        }
     }
 }
 
-static void NAME(column_sum)(size_t n_rows, const void *delta__bp, size_t delta_stride,
-                             void *sum__p) {
-    const REAL *delta = (const REAL *)delta__bp;
-    vec sum0 = vec_zero(), sum1 = vec_zero();
-    for (size_t b = 0; b < n_rows; b++) {
-        sum0 = vec_add(sum0, vec_load(delta + b * delta_stride));
-        sum1 = vec_add(sum1, vec_load(delta + b * delta_stride + LANES));
+static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
+                                const void *delta__bp, size_t delta_stride, void *g__tp,
+                                cymlp_ahead ahead) {
+    switch (SHAPE(n_inputs, width / LANES)) {
+#define CASE(INPUTS, VECS)                                                                \
+    case SHAPE(INPUTS, VECS):                                                             \
+        NAME(gradient_rows)(INPUTS, VECS, n_rows, (const REAL *)strip__bt,                \
+                            (const REAL *)delta__bp, delta_stride, (REAL *)g__tp, ahead); \
+        break;
+        FOR_EACH_TILE(CASE)
+#undef CASE
     }
-    vec_store((REAL *)sum__p, sum0);
-    vec_store((REAL *)sum__p + LANES, sum1);
+}
+
+static void NAME(column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride,
+                             void *sum__l) {
+    const REAL *delta = (const REAL *)delta__bl;
+    vec sum = vec_zero();
+    for (size_t b = 0; b < n_rows; b++) {
+        sum = vec_add(sum, vec_load(delta + b * delta_stride));
+    }
+    vec_store((REAL *)sum__l, sum);
 }
 
 static void NAME(transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp,
-                                 void *dst__pp) {
+                                 size_t src_width, void *dst__pp, size_t dst_width) {
     const REAL *src = (const REAL *)src__pp;
     REAL *dst = (REAL *)dst__pp;
-    if (n_rows == PANEL && n_columns == PANEL) { /* constants here: the compiler unrolls */
-        for (size_t c = 0; c < PANEL; c++) {
-            for (size_t r = 0; r < PANEL; r++) {
-                dst[c * PANEL + r] = src[r * PANEL + c];
-            }
+    for (size_t c = 0; c < n_columns; c += LANES) {
+        vec square[LANES];
+        UNROLL
+        for (size_t r = 0; r < LANES; r++) {
+            square[r] = r < n_rows ? vec_load(src + r * src_width + c) : vec_zero();
         }
-        return;
-    }
-    for (size_t c = 0; c < n_columns; c++) {
-        for (size_t r = 0; r < n_rows; r++) {
-            dst[c * PANEL + r] = src[r * PANEL + c];
+        vec_transpose(square);
+        UNROLL
+        for (size_t k = 0; k < LANES; k++) {
+            if (c + k < n_columns) {
+                vec_store(dst + (c + k) * dst_width, square[k]);
+            }
         }
     }
 }
+
+#undef PACK_AHEAD
+#undef CACHE_LINE
+#undef SHAPE

@@ -84,7 +84,7 @@ static void NAME(adam)(size_t n, const void *g__n, void *w__n, void *slot0__n, v
         STORE(slot0, m);
         STORE(slot1, v);
         const vec root = vec_fma(vec_sqrt(v), root_scale, epsilon);
-        STORE(w__, vec_sub(w, vec_div(vec_mul(size, m), root)));
+        STORE(w__, vec_sub(w, vec_quotient(vec_mul(size, m), root)));
     }
 }
 

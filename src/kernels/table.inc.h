@@ -9,8 +9,8 @@
 #define EPSILON FLT_EPSILON
 #endif
 
-#include "gemm.inc.h"
 #include "elementary.inc.h"
+#include "gemm.inc.h"
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
@@ -18,8 +18,9 @@
 static const cymlp_kernels NAME(table) = {
     .isa = ISA_NAME,
     .item_size = sizeof(REAL),
+    .lanes = LANES,
+    .panel_vecs = PANEL_VECS,
     .tile_rows = TILE_ROWS,
-    .panel = PANEL,
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
     .pack_block = NAME(pack_block),
@@ -63,13 +64,14 @@ static const cymlp_kernels NAME(table) = {
         },
 };
 
-#undef PANEL
 #undef EPSILON
 #undef FOR_EACH_VEC
 #undef CYMLP_DOUBLE
 #undef REAL
 #undef NAME
 #undef TILE_ROWS
+#undef PANEL_VECS
+#undef FOR_EACH_TILE
 #undef BLOCK_ROWS
 #undef LANES
 #undef vec
@@ -92,3 +94,5 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_copysign
 #undef vec_if_less
 #undef vec_pow2
+#undef vec_transpose
+#undef vec_quotient

@@ -2,6 +2,8 @@
  * Included once per dtype: no include guard. See generic.h for the meaning of each operation. */
 
 #define TILE_ROWS 6
+#define PANEL_VECS 2
+#define FOR_EACH_TILE TILES_6_BY_2
 #define BLOCK_ROWS 48
 
 #if CYMLP_DOUBLE
@@ -43,6 +45,15 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     _mm256_maskstore_pd(p, NAME(lane_mask)(count), v);
+}
+
+static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
+    const vec a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
+    const vec c = _mm256_unpacklo_pd(v[2], v[3]), d = _mm256_unpackhi_pd(v[2], v[3]);
+    v[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    v[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    v[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    v[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
 #else
@@ -87,8 +98,30 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     _mm256_maskstore_ps(p, NAME(lane_mask)(count), v);
 }
 
+/* Pairs of rows, then pairs of pairs, then the halves. */
+static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
+    vec pairs[LANES];
+    UNROLL
+    for (int k = 0; k < LANES; k += 4) {
+        const vec a = _mm256_unpacklo_ps(v[k], v[k + 1]), b = _mm256_unpackhi_ps(v[k], v[k + 1]);
+        const vec c = _mm256_unpacklo_ps(v[k + 2], v[k + 3]);
+        const vec d = _mm256_unpackhi_ps(v[k + 2], v[k + 3]);
+        pairs[k] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
+        pairs[k + 1] = _mm256_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
+        pairs[k + 2] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
+        pairs[k + 3] = _mm256_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
+    }
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        v[k] = _mm256_permute2f128_ps(pairs[k], pairs[k + 4], 0x20);
+        v[k + 4] = _mm256_permute2f128_ps(pairs[k], pairs[k + 4], 0x31);
+    }
+}
+
 #endif
 
 #define vec_pow2(n) NAME(vec_pow2)(n)
 #define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
 #define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)
+#define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_quotient(a, b) vec_div(a, b)

@@ -12,21 +12,27 @@
  *     vec_pow2(n)                   2^n for integers n of the normal exponent range
  *     vec_load_some(p, count, fill), vec_store_some(p, count, v)
  *                                   the first count <= LANES lanes, nothing else is touched
+ *     vec_transpose(square)         in place, of LANES vectors
+ *     vec_quotient(a, b)            a / min(b, 2^100) within 1.5 ulp for a normal b > 0 or a NaN;
+ *                                   or a / b, where the divider is the faster way
  */
 
 #define TILE_ROWS 4
+#define PANEL_VECS 2
+#define FOR_EACH_TILE TILES_4_BY_2
 #define BLOCK_ROWS 48
 #define LANES (16 / (int)sizeof(REAL))
 
 #ifdef __GNUC__
 typedef REAL NAME(lanes) __attribute__((vector_size(16)));
-#define LANE(v) (v)[l]
+#define LANE_AT(v, l) (v)[l]
 #else
 typedef struct {
     REAL lane[LANES];
 } NAME(lanes);
-#define LANE(v) (v).lane[l]
+#define LANE_AT(v, l) (v).lane[l]
 #endif
+#define LANE(v) LANE_AT(v, l)
 #define vec NAME(lanes)
 
 /* Adding 1.5 * 2^(mantissa bits) leaves no bits for a fraction. */
@@ -113,9 +119,20 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     }
 }
 
+static inline void NAME(vec_transpose)(vec square[LANES]) {
+    for (int k = 0; k < LANES; k++) {
+        for (int l = 0; l < k; l++) {
+            const REAL swapped = LANE_AT(square[k], l);
+            LANE_AT(square[k], l) = LANE_AT(square[l], k);
+            LANE_AT(square[l], k) = swapped;
+        }
+    }
+}
+
 #undef GENERIC_MAP
 #undef GENERIC_OPERATOR
 #undef LANE
+#undef LANE_AT
 #undef ROUND_SHIFT
 
 #define vec_zero() NAME(vec_set1)(0)
@@ -137,3 +154,5 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
 #define vec_copysign(a, b) NAME(vec_copysign)(a, b)
 #define vec_if_less(a, b, yes, no) NAME(vec_if_less)(a, b, yes, no)
 #define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_quotient(a, b) vec_div(a, b)

@@ -1,0 +1,128 @@
+/* vec_* on 512-bit AVX-512 registers (F, DQ, BW, VL), for the dtype chosen by CYMLP_DOUBLE.
+ * Included once per dtype: no include guard. See generic.h for the meaning of each operation. */
+
+#define TILE_ROWS 8
+#define PANEL_VECS 3
+#define FOR_EACH_TILE TILES_8_BY_3
+#define BLOCK_ROWS 64
+
+#if CYMLP_DOUBLE
+
+#define LANES 8
+#define vec __m512d
+#define vec_zero() _mm512_setzero_pd()
+#define vec_set1(x) _mm512_set1_pd(x)
+#define vec_load(p) _mm512_loadu_pd(p)
+#define vec_store(p, v) _mm512_storeu_pd(p, v)
+#define vec_add(a, b) _mm512_add_pd(a, b)
+#define vec_sub(a, b) _mm512_sub_pd(a, b)
+#define vec_mul(a, b) _mm512_mul_pd(a, b)
+#define vec_div(a, b) _mm512_div_pd(a, b)
+#define vec_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define vec_max(a, b) _mm512_max_pd(a, b)
+#define vec_min(a, b) _mm512_min_pd(a, b)
+#define vec_sqrt(a) _mm512_sqrt_pd(a)
+#define vec_round(a) _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_abs(a) _mm512_abs_pd(a)
+#define vec_copysign(a, b) \
+    _mm512_or_pd(_mm512_andnot_pd(_mm512_set1_pd(-0.0), a), _mm512_and_pd(_mm512_set1_pd(-0.0), b))
+#define vec_if_less(a, b, yes, no) \
+    _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
+#define vec_pow2(n) _mm512_scalef_pd(_mm512_set1_pd(1.0), n)
+#define vec_load_some(p, count, fill) \
+    _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
+#define vec_store_some(p, count, v) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (count)) - 1), v)
+
+#define vec_quotient(a, b) vec_div(a, b)
+
+/* Pairs of rows, then quarters of them, then the halves. */
+static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
+    vec pairs[LANES];
+    UNROLL
+    for (int k = 0; k < LANES; k += 2) {
+        pairs[k] = _mm512_unpacklo_pd(v[k], v[k + 1]);
+        pairs[k + 1] = _mm512_unpackhi_pd(v[k], v[k + 1]);
+    }
+    UNROLL
+    for (int k = 0; k < 2; k++) {
+        const vec a = _mm512_shuffle_f64x2(pairs[k], pairs[k + 2], 0x88);
+        const vec b = _mm512_shuffle_f64x2(pairs[k], pairs[k + 2], 0xdd);
+        const vec c = _mm512_shuffle_f64x2(pairs[k + 4], pairs[k + 6], 0x88);
+        const vec d = _mm512_shuffle_f64x2(pairs[k + 4], pairs[k + 6], 0xdd);
+        v[k] = _mm512_shuffle_f64x2(a, c, 0x88);
+        v[k + 2] = _mm512_shuffle_f64x2(b, d, 0x88);
+        v[k + 4] = _mm512_shuffle_f64x2(a, c, 0xdd);
+        v[k + 6] = _mm512_shuffle_f64x2(b, d, 0xdd);
+    }
+}
+
+#else
+
+#define LANES 16
+#define vec __m512
+#define vec_zero() _mm512_setzero_ps()
+#define vec_set1(x) _mm512_set1_ps(x)
+#define vec_load(p) _mm512_loadu_ps(p)
+#define vec_store(p, v) _mm512_storeu_ps(p, v)
+#define vec_add(a, b) _mm512_add_ps(a, b)
+#define vec_sub(a, b) _mm512_sub_ps(a, b)
+#define vec_mul(a, b) _mm512_mul_ps(a, b)
+#define vec_div(a, b) _mm512_div_ps(a, b)
+#define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define vec_max(a, b) _mm512_max_ps(a, b)
+#define vec_min(a, b) _mm512_min_ps(a, b)
+#define vec_sqrt(a) _mm512_sqrt_ps(a)
+#define vec_round(a) _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_abs(a) _mm512_abs_ps(a)
+#define vec_copysign(a, b)                                   \
+    _mm512_or_ps(_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a), \
+                 _mm512_and_ps(_mm512_set1_ps(-0.0f), b))
+#define vec_if_less(a, b, yes, no) \
+    _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
+#define vec_pow2(n) _mm512_scalef_ps(_mm512_set1_ps(1.0f), n)
+#define vec_load_some(p, count, fill) \
+    _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)
+#define vec_store_some(p, count, v) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (count)) - 1), v)
+
+/* A first guess from the exponent, two of Newton's steps, and one that corrects the quotient. */
+static FORCE_INLINE vec NAME(vec_quotient)(vec a, vec b) {
+    const vec one = vec_set1(1);
+    b = vec_min(vec_set1(0x1p100f), b);
+    const __m512i guess = _mm512_sub_epi32(_mm512_set1_epi32(0x7ef311c7), _mm512_castps_si512(b));
+    vec r = _mm512_castsi512_ps(guess);
+    r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, one), r);
+    r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, one), r);
+    const vec q = vec_mul(a, r);
+    return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, q, a), q);
+}
+#define vec_quotient(a, b) NAME(vec_quotient)(a, b)
+
+/* Pairs of rows, then pairs of pairs, then quarters, then the halves. */
+static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
+    vec fours[LANES];
+    UNROLL
+    for (int k = 0; k < LANES; k += 4) {
+        const vec a = _mm512_unpacklo_ps(v[k], v[k + 1]), b = _mm512_unpackhi_ps(v[k], v[k + 1]);
+        const vec c = _mm512_unpacklo_ps(v[k + 2], v[k + 3]);
+        const vec d = _mm512_unpackhi_ps(v[k + 2], v[k + 3]);
+        fours[k] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(1, 0, 1, 0));
+        fours[k + 1] = _mm512_shuffle_ps(a, c, _MM_SHUFFLE(3, 2, 3, 2));
+        fours[k + 2] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(1, 0, 1, 0));
+        fours[k + 3] = _mm512_shuffle_ps(b, d, _MM_SHUFFLE(3, 2, 3, 2));
+    }
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        const vec a = _mm512_shuffle_f32x4(fours[k], fours[k + 4], 0x88);
+        const vec b = _mm512_shuffle_f32x4(fours[k], fours[k + 4], 0xdd);
+        const vec c = _mm512_shuffle_f32x4(fours[k + 8], fours[k + 12], 0x88);
+        const vec d = _mm512_shuffle_f32x4(fours[k + 8], fours[k + 12], 0xdd);
+        v[k] = _mm512_shuffle_f32x4(a, c, 0x88);
+        v[k + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        v[k + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        v[k + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+}
+
+#endif
+
+#define vec_transpose(square) NAME(vec_transpose)(square)
