@@ -13,6 +13,8 @@ class Network:
     @property
     def iteration(self) -> int: ...
     @property
+    def watch(self) -> dict[str, Any]: ...
+    @property
     def isa(self) -> str: ...
     @property
     def n_outputs(self) -> int: ...
@@ -39,6 +41,7 @@ class Network:
         order: NDArray[np.int64] | None,
         batch_size: int,
         tick: Callable[[int, float, float], object] | None = None,
+        n_threads: int = 0,
     ) -> tuple[float, float]: ...
     def gradients(
         self,
@@ -46,13 +49,17 @@ class Network:
         labels: NDArray[np.int32] | None,
         values: NDArray[Any] | None,
         weight: NDArray[np.float64] | None,
+        n_threads: int = 0,
     ) -> list[NDArray[Any]]: ...
     def apply_gradients(self, gradients: Sequence[NDArray[Any]]) -> None: ...
-    def forward(self, x: NDArray[Any], outputs: Sequence[NDArray[Any] | None]) -> None: ...
+    def forward(
+        self, x: NDArray[Any], outputs: Sequence[NDArray[Any] | None], n_threads: int = 0
+    ) -> None: ...
     def evaluate(
         self,
         x: NDArray[Any],
         labels: NDArray[np.int32] | None,
         values: NDArray[Any] | None,
         weight: NDArray[np.float64] | None,
+        n_threads: int = 0,
     ) -> tuple[float, float]: ...

@@ -129,7 +129,7 @@ cdef class Network:
     cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef object owner               # process in which a call trains the network, 0: none does
-    cdef TeamWatch watch
+    cdef readonly TeamWatch watch
 
     cdef int loss, optimizer, output_activation
     cdef bint wants_accuracy
@@ -312,7 +312,8 @@ cdef class Network:
 
     # Training
 
-    def train(self, x, labels, values, weight, order, Py_ssize_t batch_size, tick=None):
+    def train(self, x, labels, values, weight, order, Py_ssize_t batch_size, tick=None,
+              int n_threads=0):
         """Train on each sample once; return the averages of loss and accuracy.
 
         Parameters
@@ -325,6 +326,8 @@ cdef class Network:
         batch_size : int
         tick : callable(samples_done, loss, accuracy), optional
             Called about every 30 ms.
+        n_threads : int
+            At most so many, 0 for the default; here and in the methods below.
 
         Notes
         -----
@@ -334,15 +337,15 @@ cdef class Network:
         self._enter()
         try:
             return self._run(
-                x, labels, values, weight, order, batch_size, self.optimizer, tick)
+                x, labels, values, weight, order, batch_size, self.optimizer, tick, n_threads)
         finally:
             self.owner = 0
 
-    def gradients(self, x, labels, values, weight):
+    def gradients(self, x, labels, values, weight, int n_threads=0):
         """Return the gradients of all samples as one batch, [kernel, bias, kernel, bias, ...]."""
         self._enter()
         try:
-            self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None)
+            self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
             return [self.get(i, name) for i in range(self.n_layers) for name in names]
         finally:
@@ -391,7 +394,8 @@ cdef class Network:
             flops += 2.0 * self.layers[i].n_inputs * self.layers[i].n_units
         return flops
 
-    cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick):
+    cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick,
+              int asked):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
@@ -407,7 +411,7 @@ cdef class Network:
         run.loss = run.hits = run.weight = 0
         if not self._is_fused(shared):
             self._need_gradients()
-        team = threads_for(3 * self._flops_per_row() * run.batch_size)
+        team = threads_for(3 * self._flops_per_row() * run.batch_size, asked)
         self._need_workspace(self._slice_rows(shared), team)
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
@@ -679,7 +683,7 @@ cdef class Network:
 
     # Inference
 
-    def forward(self, x, outputs):
+    def forward(self, x, outputs, int n_threads=0):
         """Fill arrays with the outputs of layers.
 
         Parameters
@@ -688,15 +692,15 @@ cdef class Network:
         outputs : list
             Per layer an ndarray of shape (samples, units), C-contiguous, to be filled, or None.
         """
-        self._infer(x, None, None, outputs, None, None)
+        self._infer(x, None, None, outputs, None, None, n_threads)
 
-    def evaluate(self, x, labels, values, weight):
+    def evaluate(self, x, labels, values, weight, int n_threads=0):
         """Return the averages of loss, with the penalty, and accuracy over the samples."""
         cdef Py_ssize_t i, b, n_rows = len(x)
         cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
         cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
         cdef double loss_sum = 0, hits = 0, total = 0, penalty = 0
-        self._infer(x, labels, values, [None] * self.n_layers, loss, hit)
+        self._infer(x, labels, values, [None] * self.n_layers, loss, hit, n_threads)
         for b in range(n_rows):
             total += weights[b]
             loss_sum += weights[b] * loss[b]
@@ -707,7 +711,8 @@ cdef class Network:
                     self.arrays[i]["kernel"].size, self.layers[i].kernel.values)
         return loss_sum / (total or 1) + penalty, hits / (total or 1)
 
-    cdef _infer(self, x, labels, values, outputs, double[::1] loss, double[::1] hit):
+    cdef _infer(self, x, labels, values, outputs, double[::1] loss, double[::1] hit,
+                int n_threads):
         """Take all rows through the layers; with targets, also through the loss."""
         cdef Samples samples
         describe(
@@ -726,7 +731,7 @@ cdef class Network:
                 addresses[i] = array.ctypes.data
         cdef char** out = <char**> address(addresses)
         cdef double flops = self._flops_per_row()
-        cdef int team = threads_for(flops * n_rows)
+        cdef int team = threads_for(flops * n_rows, n_threads)
         cdef Py_ssize_t chunk = min(n_rows, CHUNK_ROWS)
         cdef Py_ssize_t buffer_bytes = Arena.room(chunk * widest * self.dtype.itemsize)
         cdef Arena arena = Arena(2 * team * buffer_bytes + rows_room(team * chunk))

@@ -2,11 +2,11 @@
 
 import os
 
-from cymlp._validate import integer
+from cymlp._validate import MAX_THREADS, thread_count
 
 # Waking a team costs some microseconds: a thread must have this many operations to be worth it.
 cdef double FLOPS_PER_THREAD = 7.5e5
-cdef int MOST_THREADS = 1024
+cdef int MOST_THREADS = MAX_THREADS
 
 # A waiting thread spins: one that was off its core for more of a stretch than this had to give
 # the core away. Shorter stretches say nothing. Seconds.
@@ -17,17 +17,13 @@ cdef double SHORTEST_PAUSE = 0.5
 cdef double LONGEST_PAUSE = 8.0
 
 cdef int chosen = 0  # by set_num_threads; 0: none
-cdef bint forked = False
+cdef int cores = 0  # that this process may keep busy; 0: not looked up yet
+# Whether OpenMP's limit is what the user asked for, and not what it made of the machine. It read
+# the variable when it was loaded.
+cdef bint asked = bool(os.environ.get("OMP_NUM_THREADS"))
 
-
-def _after_fork_in_child():
-    # A team of OpenMP threads does not survive a fork, and libgomp waits for it forever.
-    global forked
-    forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+if cymlp_notice_forks():
+    raise MemoryError
 
 
 def set_num_threads(n):
@@ -39,8 +35,10 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int or None
-        From 1 to 1024. None returns to the default, OpenMP's limit for the calling thread, which
-        ``OMP_NUM_THREADS`` and threadpoolctl set.
+        From 1 to 1024, even more than the machine has cores. None returns to the default: OpenMP's
+        limit for the calling thread, which ``OMP_NUM_THREADS`` and threadpoolctl set. Where
+        ``OMP_NUM_THREADS`` is not set, it is at most the number of physical cores that the process
+        may use by its affinity and its cgroup's quota.
 
     Raises
     ------
@@ -56,16 +54,17 @@ def set_num_threads(n):
     >>> cymlp.set_num_threads(None)
     """
     global chosen
-    chosen = 0 if n is None else integer("n", n, low=1, high=MOST_THREADS, or_none=True)
+    chosen = thread_count("n", n)
 
 
 def get_num_threads():
-    """Return how many threads training and prediction may use.
+    """Return how many threads training and prediction may use, unless told by ``n_threads=``.
 
     Returns
     -------
     int
-        1 in a build without OpenMP, and in the child of a fork, where OpenMP cannot run.
+        1 in a build without OpenMP, in the child of a fork, where OpenMP cannot run, and in a
+        thread of somebody's OpenMP team.
 
     Examples
     --------
@@ -73,20 +72,36 @@ def get_num_threads():
     >>> cymlp.get_num_threads() >= 1
     True
     """
-    if forked or not CYMLP_HAS_OPENMP:
+    return allowed(0)
+
+
+cdef int allowed(int n_threads) except -1:
+    """As many threads as were asked for, 0 for the default, where there can be a team."""
+    global cores
+    cdef int limit
+    if not CYMLP_HAS_OPENMP or cymlp_forked() or cymlp_in_parallel():
         return 1
-    return chosen or max(1, min(cymlp_max_threads(), MOST_THREADS))
+    if n_threads or chosen:
+        return n_threads or chosen
+    limit = max(1, min(cymlp_max_threads(), MOST_THREADS))
+    if limit == 1 or asked:
+        return limit
+    if cores == 0:
+        from cymlp._cores import usable_cores  # files are read: not before somebody wants to know
+        cores = min(usable_cores() or MOST_THREADS, MOST_THREADS)
+    return min(limit, cores)
 
 
-cdef int threads_for(double flops) except -1:
-    cdef int limit = get_num_threads()
-    return max(1, min(limit, <int> min(flops / FLOPS_PER_THREAD, <double> MOST_THREADS)))
+cdef int threads_for(double flops, int n_threads) except -1:
+    cdef double worthwhile = min(flops / FLOPS_PER_THREAD, <double> MOST_THREADS)
+    return 1 if worthwhile < 2 else min(allowed(n_threads), <int> worthwhile)
 
 
 cdef int begin_stretch(TeamWatch* watch, int team) noexcept nogil:
     watch.began = cymlp_now()
     watch.ran = cymlp_running()
-    return 1 if watch.began < watch.serial_until else team
+    watch.team = 1 if watch.began < watch.serial_until else team
+    return watch.team
 
 
 cdef void end_stretch(TeamWatch* watch, int team) noexcept nogil:

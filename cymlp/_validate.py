@@ -12,6 +12,7 @@ import numpy as np
 Spec = TypeVar("Spec")
 
 DTYPES = ("float32", "float64")
+MAX_THREADS = 1024
 
 
 def _reject(name: str, value: Any, expected: str, error: type[Exception] = ValueError) -> NoReturn:
@@ -36,6 +37,11 @@ def integer(
     if number < low or (high is not None and number > high):
         _reject(name, value, expected)
     return number
+
+
+def thread_count(name: str, value: Any) -> int:
+    """Return a number of threads, 0 for None."""
+    return 0 if value is None else integer(name, value, low=1, high=MAX_THREADS, or_none=True)
 
 
 def real(name: str, value: Any, *, low: float, high: float = np.inf, closed: str = "left") -> float:

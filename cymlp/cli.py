@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import cymlp
+from cymlp._validate import MAX_THREADS
 
 __all__ = ["main"]
 
@@ -16,7 +17,6 @@ _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 _EXIT_PIPE = 141  # 128 + SIGPIPE
 _MAX_COUNT = 2**31 - 1  # what Dense takes
 _MAX_SEED = 2**32 - 1
-_MAX_THREADS = 1024  # what set_num_threads takes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,7 +166,7 @@ def _positive(text: str) -> int:
 
 
 def _threads(text: str) -> int:
-    return _whole(text, 1, _MAX_THREADS, f"a whole number from 1 to {_MAX_THREADS}")
+    return _whole(text, 1, MAX_THREADS, f"a whole number from 1 to {MAX_THREADS}")
 
 
 def _seed(text: str) -> int:

@@ -116,6 +116,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     --------
     MLPRegressor : The same for real-valued targets.
 
+    Notes
+    -----
+    Threads are those of `cymlp.get_num_threads`, and change no result. Under ``n_jobs`` of a
+    search, joblib has its processes share the cores; in its threads, fits that find the cores
+    taken go on with one thread each.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -376,6 +382,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     See Also
     --------
     MLPClassifier : The same for class labels.
+
+    Notes
+    -----
+    Threads are those of `cymlp.get_num_threads`, and change no result. Under ``n_jobs`` of a
+    search, joblib has its processes share the cores; in its threads, fits that find the cores
+    taken go on with one thread each.
 
     Examples
     --------

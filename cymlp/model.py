@@ -280,6 +280,7 @@ class Sequential:
         shuffle: bool = True,
         sample_weight: Any = None,
         verbose: int | str = "auto",
+        n_threads: int | None = None,
     ) -> History:
         """Train for some epochs, each of which visits every sample once.
 
@@ -304,6 +305,9 @@ class Sequential:
         verbose : {0, 1, 2, "auto"}, default="auto"
             0 is silent, 1 shows a progress bar, 2 prints a line per epoch; "auto" is 1 in a
             terminal and 0 elsewhere.
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -324,6 +328,7 @@ class Sequential:
         epochs = _validate.integer("epochs", epochs, low=1)
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
+        threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
         batch_size = min(batch_size, len(samples))
         validation = self._prepare_validation(validation_data, samples.n_inputs)
@@ -334,9 +339,10 @@ class Sequential:
             for epoch in range(epochs):
                 progress.start_epoch(epoch)
                 tick = progress.update if progress.enabled else None
-                logs = self._run_epoch(samples, batch_size, shuffle, tick)
+                logs = self._run_epoch(samples, batch_size, shuffle, tick, threads)
                 if validation is not None:
-                    logs |= {f"val_{k}": v for k, v in self._evaluate(validation).items()}
+                    scores = self._evaluate(validation, threads)
+                    logs |= {f"val_{k}": v for k, v in scores.items()}
                 progress.end_epoch(logs)
                 history.record(epoch, logs)
         finally:
@@ -366,6 +372,7 @@ class Sequential:
         batch_size: int,
         shuffle: bool,
         tick: Callable[[int, dict[str, float]], None] | None = None,
+        threads: int = 0,
     ) -> dict[str, float]:
         """Visit every sample once; return the averages of loss and metrics over the epoch."""
         order = None
@@ -379,12 +386,21 @@ class Sequential:
                 tick(done, self._logs(loss, accuracy))
 
         result = self._network.train(
-            samples.x, samples.labels, samples.values, samples.weight, order, batch_size, report
+            samples.x,
+            samples.labels,
+            samples.values,
+            samples.weight,
+            order,
+            batch_size,
+            report,
+            threads,
         )
         self._epochs_done += 1
         return self._logs(*result)
 
-    def train_on_batch(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def train_on_batch(
+        self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
+    ) -> float:
         """Take one optimizer step on a batch.
 
         Parameters
@@ -392,6 +408,9 @@ class Sequential:
         X : array-like of shape (samples, n_inputs)
         y : array-like of shape (samples,) or (samples, n_outputs)
         sample_weight : array-like of shape (samples,), optional
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -416,14 +435,23 @@ class Sequential:
         0.5
         """
         self._require("train_on_batch", compiled=True, built=False)
+        threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
         self.build(samples.n_inputs)
         loss, _ = self._network.train(
-            samples.x, samples.labels, samples.values, samples.weight, None, len(samples)
+            samples.x,
+            samples.labels,
+            samples.values,
+            samples.weight,
+            None,
+            len(samples),
+            n_threads=threads,
         )
         return loss
 
-    def gradients(self, X: Any, y: Any, sample_weight: Any = None) -> list[np.ndarray]:
+    def gradients(
+        self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
+    ) -> list[np.ndarray]:
         """Return the batch-averaged gradients of the loss; nothing moves.
 
         Parameters
@@ -431,6 +459,9 @@ class Sequential:
         X : array-like of shape (samples, n_inputs)
         y : array-like of shape (samples,) or (samples, n_outputs)
         sample_weight : array-like of shape (samples,), optional
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -456,8 +487,11 @@ class Sequential:
         [array([[3.]], dtype=float32), array([1.], dtype=float32)]
         """
         self._require("gradients", compiled=True)
+        threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
-        return self._network.gradients(samples.x, samples.labels, samples.values, samples.weight)
+        return self._network.gradients(
+            samples.x, samples.labels, samples.values, samples.weight, threads
+        )
 
     def apply_gradients(self, gradients: Sequence[Any]) -> None:
         """Take one optimizer step with given gradients.
@@ -495,12 +529,15 @@ class Sequential:
 
     # Inference
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, *, n_threads: int | None = None) -> np.ndarray:
         """Return the outputs for some samples.
 
         Parameters
         ----------
         X : array-like of shape (samples, n_inputs)
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -509,7 +546,7 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If `X` is not what it must be, or before the network is built.
+            If an argument is not what it must be, or before the network is built.
 
         Examples
         --------
@@ -522,17 +559,21 @@ class Sequential:
                [8.]], dtype=float32)
         """
         self._require("predict")
+        threads = _validate.thread_count("n_threads", n_threads)
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
         out = np.empty((len(x), self.n_outputs), self.dtype)
-        self._network.forward(x, [None] * (len(self.layers) - 1) + [out])
+        self._network.forward(x, [None] * (len(self.layers) - 1) + [out], threads)
         return out
 
-    def layer_outputs(self, X: Any) -> list[np.ndarray]:
+    def layer_outputs(self, X: Any, *, n_threads: int | None = None) -> list[np.ndarray]:
         """Return the activations of every layer.
 
         Parameters
         ----------
         X : array-like of shape (samples, n_inputs)
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -542,7 +583,7 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If `X` is not what it must be, or before the network is built.
+            If an argument is not what it must be, or before the network is built.
 
         Examples
         --------
@@ -554,12 +595,15 @@ class Sequential:
         [array([[6., 0.]], dtype=float32), array([[7.]], dtype=float32)]
         """
         self._require("layer_outputs")
+        threads = _validate.thread_count("n_threads", n_threads)
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
         outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
-        self._network.forward(x, outputs)
+        self._network.forward(x, outputs, threads)
         return outputs
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+    def evaluate(
+        self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
+    ) -> dict[str, float]:
         """Return the loss and the metrics over some samples.
 
         Parameters
@@ -567,6 +611,9 @@ class Sequential:
         X : array-like of shape (samples, n_inputs)
         y : array-like of shape (samples,) or (samples, n_outputs)
         sample_weight : array-like of shape (samples,), optional
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
+            does not depend on it.
 
         Returns
         -------
@@ -580,10 +627,13 @@ class Sequential:
             built.
         """
         self._require("evaluate", compiled=True)
-        return self._evaluate(self._prepare(X, y, sample_weight))
+        threads = _validate.thread_count("n_threads", n_threads)
+        return self._evaluate(self._prepare(X, y, sample_weight), threads)
 
-    def _evaluate(self, samples: Samples) -> dict[str, float]:
-        result = self._network.evaluate(samples.x, samples.labels, samples.values, samples.weight)
+    def _evaluate(self, samples: Samples, threads: int) -> dict[str, float]:
+        result = self._network.evaluate(
+            samples.x, samples.labels, samples.values, samples.weight, threads
+        )
         return self._logs(*result)
 
     # Parameters

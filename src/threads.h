@@ -7,7 +7,11 @@
 
 enum { CYMLP_HAS_OPENMP = 1 };
 
+/* The limit of the calling thread. */
 static inline int cymlp_max_threads(void) { return omp_get_max_threads(); }
+
+/* Whether the calling thread is one of somebody's team. */
+static inline int cymlp_in_parallel(void) { return omp_in_parallel(); }
 
 /* The team may be smaller than asked for: share work by this number alone. */
 static inline int cymlp_team_size(void) { return omp_get_num_threads(); }
@@ -21,9 +25,30 @@ enum { CYMLP_HAS_OPENMP = 0 };
 
 static inline int cymlp_max_threads(void) { return 1; }
 
+static inline int cymlp_in_parallel(void) { return 0; }
+
 static inline int cymlp_team_size(void) { return 1; }
 
 static inline void cymlp_barrier(void) {}
+#endif
+
+/* cymlp_forked: whether this process is the child of a fork, by Python or by C, that came after
+ * cymlp_notice_forks, which returns 0 or an error number. A team of OpenMP threads does not survive
+ * a fork, and libgomp waits for it forever. Each file that includes this has a flag of its own. */
+#ifdef _WIN32
+static inline int cymlp_forked(void) { return 0; }
+
+static inline int cymlp_notice_forks(void) { return 0; }
+#else
+#include <pthread.h>
+
+static int cymlp_fork_noticed = 0;
+
+static inline int cymlp_forked(void) { return cymlp_fork_noticed; }
+
+static inline void cymlp_in_child(void) { cymlp_fork_noticed = 1; }
+
+static inline int cymlp_notice_forks(void) { return pthread_atfork(NULL, NULL, cymlp_in_child); }
 #endif
 
 /* cymlp_now: seconds from some fixed moment; never goes back.

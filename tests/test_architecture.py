@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
-    {"_kernels", "_random", "_reference", "_validate", "_version"},
+    {"_cores", "_kernels", "_random", "_reference", "_validate", "_version"},
     {"_threads"},
     {"_dense"},
     {"_batch"},

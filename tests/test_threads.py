@@ -1,4 +1,4 @@
-"""The number of threads changes no bit of any result; forks, Python threads, limits."""
+"""The number of threads changes no bit of any result; forks, Python threads, joblib, limits."""
 
 import copy
 import os
@@ -41,11 +41,19 @@ def fitted():
 
 def n_tasks():
     return len(os.listdir("/proc/self/task"))
+
+
+# The library whose teams these are, for calls of its own functions.
+def openmp():
+    import ctypes, re
+    with open("/proc/self/maps") as maps:
+        found = re.search(r"/\\S*lib[gi]?omp[^/\\s]*[.]so\\S*", maps.read())
+    return ctypes.CDLL(found.group())
 """
 
 
-def output_of(code, **variables):
-    process = run_python(COMMON + code, **variables)
+def output_of(code, timeout=120, **variables):
+    process = run_python(COMMON + code, timeout=timeout, **variables)
     assert process.returncode == 0, process.stderr
     return process.stdout.split()
 
@@ -57,9 +65,20 @@ def data():
     return X, rng.integers(0, N_CLASSES, N_SAMPLES)
 
 
+TEAMS = (2, 3, 4, 7, 16)
+
+
+def assert_team(net, n_threads):
+    """Assert how many threads the last stretch of work was given, where there can be so many."""
+    assert net._network.watch["team"] == (n_threads if OPENMP else 1)
+
+
 def everything(n_threads, data, dtype, activation, optimizer):
-    """Return what training with this many threads makes: losses, weights, outputs, gradients."""
-    cymlp.set_num_threads(n_threads)
+    """Return what training with this many threads makes: losses, weights, outputs, gradients.
+
+    A network begins with the team that it is asked for. It may then go on with one thread on a busy
+    machine, so each way to train has a network of its own.
+    """
     X, y = data
     widths = zip(HIDDEN, activation, strict=True)
     net = make_net(
@@ -71,33 +90,66 @@ def everything(n_threads, data, dtype, activation, optimizer):
         metrics=["accuracy"],
         l2=[(1e-3, False), None, (1e-3, True)],
     )
-    history = net.fit(X, y, epochs=2, batch_size=BATCH_SIZE, validation_data=data, verbose=0)
+    history = net.fit(
+        X,
+        y,
+        epochs=2,
+        batch_size=BATCH_SIZE,
+        validation_data=data,
+        verbose=0,
+        n_threads=n_threads,
+    )
     numbers = [np.array(values) for values in history.history.values()]
-    numbers.append(np.array(net.train_on_batch(X, y)))
-    numbers.append(np.array(list(net.evaluate(X, y).values())))
-    return [*numbers, *net.get_weights(), *net.layer_outputs(X), *net.gradients(X, y)]
+    numbers += net.get_weights()
+    net = copy.deepcopy(net)
+    numbers.append(np.array(net.train_on_batch(X, y, n_threads=n_threads)))
+    assert_team(net, n_threads)
+    numbers += net.get_weights()
+    net = copy.deepcopy(net)
+    numbers += net.gradients(X, y, n_threads=n_threads)
+    assert_team(net, n_threads)
+    numbers.append(np.array(list(net.evaluate(X, y, n_threads=n_threads).values())))
+    numbers.append(net.predict(X, n_threads=n_threads))
+    return [*numbers, *net.layer_outputs(X, n_threads=n_threads)]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("activation", [("relu", "tanh"), ("softmax", "sigmoid")], ids="-".join)
 def test_any_number_of_threads_gives_the_same_bits(isa, dtype, data, activation, optimizer):
     alone = everything(1, data, dtype, activation, optimizer)
-    for n_threads in (2, 3, 4, 7, 16):
+    for n_threads in TEAMS:
         team = everything(n_threads, data, dtype, activation, optimizer)
         assert_bitwise_equal(team, alone, f"{n_threads} threads:")
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 3, 5, 6, 7, 11, 13, 64, 127])
-def test_any_batch_size_with_any_number_of_threads(dtype, n_samples):
-    """Wide enough for threads even where there are fewer samples than threads."""
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 5, 6, 7, 11, 13, 64, 97, 127])
+def test_any_batch_size_with_any_number_of_threads(isa, dtype, n_samples):
+    """Wide enough for two threads even where there is one sample, for more where there are more."""
     rng = np.random.default_rng(2)
     X, target = rng.standard_normal((n_samples, 700)), rng.standard_normal((n_samples, 3))
     results = []
-    for n_threads in (1, 2, 4, 16):
-        cymlp.set_num_threads(n_threads)
+    for n_threads in (1, *TEAMS):
         net = make_net(700, [(900, "relu"), (3, "identity")], dtype=dtype)
-        losses = [net.train_on_batch(X, target) for _ in range(2)]
-        results.append([np.array(losses), *net.get_weights()])
+        losses = [net.train_on_batch(X, target, n_threads=n_threads)]
+        assert (net._network.watch["team"] > 1) == (n_threads > 1 and OPENMP)
+        losses.append(net.train_on_batch(X, target, n_threads=n_threads))
+        outputs = net.predict(X, n_threads=n_threads)
+        results.append([np.array(losses), outputs, *net.get_weights()])
+    for result in results[1:]:
+        assert_bitwise_equal(result, results[0])
+
+
+@pytest.mark.parametrize("widths", [(1, 1500), (1500, 1), (33, 17, 49, 31)], ids=str)
+@pytest.mark.parametrize("batch_size", [37, 250])
+def test_any_shape_with_any_number_of_threads(isa, dtype, widths, batch_size):
+    """Layers of one unit, of more blocks than threads and of fewer; the last batch is smaller."""
+    rng = np.random.default_rng(3)
+    X, target = rng.standard_normal((901, 130)), rng.standard_normal((901, 2))
+    results = []
+    for n_threads in (1, *TEAMS):
+        net = make_net(130, [*((n, "tanh") for n in widths), (2, "identity")], dtype=dtype)
+        history = net.fit(X, target, batch_size=batch_size, verbose=0, n_threads=n_threads)
+        results.append([np.array(history.history["loss"]), *net.get_weights()])
     for result in results[1:]:
         assert_bitwise_equal(result, results[0])
 
@@ -107,10 +159,9 @@ def test_more_threads_than_cores_give_the_same_bits(data):
     X, y = data
     trained = []
     for n_threads in (1, min(1024, 8 * (os.cpu_count() or 1))):
-        cymlp.set_num_threads(n_threads)
         net = make_net(N_INPUTS, [(n, "relu") for n in HIDDEN] + [(N_CLASSES, "softmax")])
         net.compile(optimizer="adam", loss="cross_entropy")
-        net.fit(X, y, epochs=300, batch_size=BATCH_SIZE, verbose=0)
+        net.fit(X, y, epochs=300, batch_size=BATCH_SIZE, verbose=0, n_threads=n_threads)
         trained.append(net.get_weights())
     assert_bitwise_equal(*trained)
 
@@ -135,6 +186,32 @@ print(n_tasks() - before)
     assert by_all > 0
 
 
+@needs_openmp
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+def test_every_method_starts_the_threads_that_it_is_asked_for():
+    """OpenMP keeps the workers of the last team: one less than its threads."""
+    code = """
+net = Sequential([Dense(600), Dense(10, activation="softmax")], n_inputs=150)
+net.compile(loss="cross_entropy")
+before = n_tasks()
+for n_threads, work in enumerate([
+    lambda **n: net.fit(X, y, batch_size=500, verbose=0, **n),
+    lambda **n: net.train_on_batch(X, y, **n),
+    lambda **n: net.gradients(X, y, **n),
+    lambda **n: net.predict(X, **n),
+    lambda **n: net.layer_outputs(X, **n),
+    lambda **n: net.evaluate(X, y, **n),
+], start=2):
+    net.__setstate__(net.__getstate__())  # a network that has not been starved yet
+    cymlp.set_num_threads(1)
+    work()
+    cymlp.set_num_threads(n_threads + 20)
+    work(n_threads=n_threads)
+    print(n_tasks() - before)
+"""
+    assert output_of(code) == [str(workers) for workers in range(1, 7)]
+
+
 def test_set_and_get():
     for n in (1, 2, 5):
         cymlp.set_num_threads(n)
@@ -142,8 +219,29 @@ def test_set_and_get():
 
 
 @needs_openmp
+@pytest.mark.skipif(not os.path.isfile("/proc/self/maps"), reason="looks for OpenMP in /proc")
+@pytest.mark.parametrize(("openmp", "cores", "expected"), [(5, 3, 3), (5, 8, 5), (5, "None", 5)])
+def test_default_is_what_openmp_and_the_cores_allow(openmp, cores, expected):
+    code = f"""
+from cymlp import _cores
+_cores.usable_cores = lambda: {cores}
+openmp().omp_set_num_threads({openmp})
+print(cymlp.get_num_threads())
+cymlp.set_num_threads(16)
+print(cymlp.get_num_threads())
+"""
+    assert output_of(code, OMP_NUM_THREADS="") == [str(expected), "16"]
+
+
+@needs_openmp
 def test_environment_limits_threads():
-    assert output_of("print(cymlp.get_num_threads())", OMP_NUM_THREADS="3") == ["3"]
+    """Who sets the variable has asked for that many, even where they must share cores."""
+    code = """
+from cymlp import _cores
+_cores.usable_cores = lambda: 1
+print(cymlp.get_num_threads())
+"""
+    assert output_of(code, OMP_NUM_THREADS="3") == ["3"]
 
 
 @needs_openmp
@@ -165,6 +263,28 @@ def test_show_config_names_the_facts(capsys):
     for fact in (cymlp.__version__, _kernels.active_isa(), str(cymlp.get_num_threads())):
         assert fact in text
     assert "openmp" in text.lower()
+
+
+@needs_openmp
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot take cores away")
+def test_starved_team_makes_way_for_one_thread():
+    """Four threads on one core: each is off it for most of the time."""
+    code = """
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before there are workers
+X, y = np.tile(X, (40, 1)), np.tile(y, 40)  # an epoch of many stretches
+weights = []
+for n_threads in (1, 4):
+    net = Sequential([Dense(130, activation="relu"), Dense(10, activation="softmax")],
+                     n_inputs=150, random_state=0)
+    net.compile(optimizer="adam", loss="cross_entropy")
+    data = net._prepare(X, y)
+    teams = []
+    net._network.train(data.x, data.labels, data.values, data.weight, None, 250,
+                       lambda *_: teams.append(net._network.watch["team"]), n_threads)
+    weights.append(b"".join(w.tobytes() for w in net.get_weights()))
+print(teams[0], min(teams), net._network.watch["serial_for"] > 0, weights[0] == weights[1])
+"""
+    assert output_of(code) == ["4", "1", "True", "True"]
 
 
 # -------------------------------------------------------------------------- Python threads, signals
@@ -305,6 +425,146 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 print(all(result == expected for result in results))
 """
     assert output_of(code) == ["True"]
+
+
+@needs_fork
+def test_thousand_forks():
+    """Fit, fork, fit in the child: the parent's team is real each time, and there for its child."""
+    code = """
+import copy, signal
+net = Sequential([Dense(100, activation="relu"), Dense(10, activation="softmax")], n_inputs=150,
+                 random_state=0)
+net.compile(optimizer="adam", loss="cross_entropy")
+
+def result():
+    mine = copy.deepcopy(net)
+    mine.fit(X[:64], y[:64], batch_size=64, verbose=0, n_threads=2)
+    return mine._network.watch["team"], b"".join(w.tobytes() for w in mine.get_weights())
+
+teams, codes = set(), set()
+for _ in range(1000):
+    team, expected = result()
+    teams.add(team)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if result() == (1, expected) else 1)
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*teams, *codes)
+"""
+    # A team that sleeps while it waits: on a busy machine, a thousand new ones take minutes else.
+    said = output_of(code, timeout=600, OMP_WAIT_POLICY="passive")
+    assert said == ["2" if OPENMP else "1", "0"]
+
+
+@needs_fork
+def test_fork_that_python_does_not_see():
+    """A library in C forks, and the child goes on with what it was doing."""
+    code = """
+import ctypes, signal
+cymlp.set_num_threads(4)
+expected = fitted()
+child = ctypes.PyDLL(None).fork()  # unlike CDLL, it keeps the interpreter's lock
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if fitted() == expected and cymlp.get_num_threads() == 1 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), fitted() == expected)
+"""
+    assert output_of(code) == ["0", "True"]
+
+
+# ------------------------------------------------------------------------- joblib, others' OpenMP
+
+
+@needs_openmp
+@pytest.mark.skipif(not os.path.isfile("/proc/self/maps"), reason="looks for OpenMP in /proc")
+def test_in_the_team_of_somebody_else():
+    """Each of its threads is a team alone: the other cores are taken."""
+    code = """
+import ctypes
+library = openmp()
+if not hasattr(library, "GOMP_parallel"):
+    print("none")
+    raise SystemExit
+expected = fitted()
+cymlp.set_num_threads(4)
+seen = []
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def work(_):
+    seen.append((cymlp.get_num_threads(), fitted() == expected))
+
+before = cymlp.get_num_threads()
+library.GOMP_parallel(work, None, ctypes.c_uint(3), ctypes.c_uint(0))
+print(before, len(seen), *seen[0], len(set(seen)), cymlp.get_num_threads())
+"""
+    said = output_of(code)
+    if said == ["none"]:
+        pytest.skip("this OpenMP has no entry point that is known")
+    assert said == ["4", "3", "1", "True", "1", "4"]
+
+
+JOBLIB = """
+from joblib import Parallel, delayed, parallel_config
+
+
+def job(seed, n_threads=None):
+    import cymlp
+    net = cymlp.Sequential([Dense(300, activation="relu"), Dense(10, activation="softmax")],
+                           n_inputs=150, random_state=seed)
+    net.compile(optimizer="adam", loss="cross_entropy")
+    net.train_on_batch(X, y, n_threads=n_threads)
+    team = net._network.watch["team"]
+    net.fit(X, y, epochs=2, batch_size=500, verbose=0, n_threads=n_threads)
+    return cymlp.get_num_threads(), team, b"".join(w.tobytes() for w in net.get_weights())
+
+
+def jobs(*n_threads):
+    return Parallel(n_jobs=4)(delayed(job)(seed, *n_threads) for seed in range(8))
+"""
+
+
+@needs_openmp
+def test_in_workers_of_joblib():
+    """Processes: joblib says in each how many threads it may have; the parent's number is not
+    theirs."""
+    pytest.importorskip("joblib")
+    code = """
+expected = [job(seed, 1)[2] for seed in range(8)]
+cymlp.set_num_threads(7)
+for limit in (1, 3):
+    with parallel_config("loky", inner_max_num_threads=limit):
+        told, teams, weights = zip(*jobs())
+    print(*set(told), *set(teams), list(weights) == expected)
+"""
+    assert output_of(JOBLIB + code) == ["1", "1", "True", "3", "3", "True"]
+
+
+def test_in_threads_of_joblib():
+    """Several networks at once in one process, each with a team; then estimators."""
+    pytest.importorskip("joblib")
+    code = """
+expected = [job(seed, 1)[2] for seed in range(8)]
+with parallel_config("threading"):
+    for n_threads in (None, 2, 3):
+        print([weights for _, _, weights in jobs(n_threads)] == expected)
+"""
+    assert output_of(JOBLIB + code) == ["True"] * 3
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_cross_validation_in_parallel(backend):
+    pytest.importorskip("sklearn")
+    code = f"""
+from joblib import parallel_config
+from sklearn.model_selection import cross_val_score
+estimator = cymlp.MLPClassifier(300, max_iter=2, batch_size=300, tol=0, random_state=0)
+cymlp.set_num_threads(2)
+with parallel_config("{backend}"):
+    scores = [cross_val_score(estimator, X, y, cv=4, n_jobs=n) for n in (None, 4)]
+print((scores[0] == scores[1]).all(), scores[0].shape)
+"""
+    assert output_of(code, PYTHONWARNINGS="ignore") == ["True", "(4,)"]
 
 
 # ----------------------------------------------------------------------------------- Python threads

@@ -209,6 +209,29 @@ def test_bad_fit_options(options, match):
     rejects(lambda net: net.fit(X, LABELS, **{"verbose": 0, **options}), match)
 
 
+WITH_N_THREADS = {
+    "predict": lambda net, n: net.predict(X, n_threads=n),
+    "layer_outputs": lambda net, n: net.layer_outputs(X, n_threads=n),
+    "fit": lambda net, n: net.fit(X, LABELS, verbose=0, n_threads=n),
+    "evaluate": lambda net, n: net.evaluate(X, LABELS, n_threads=n),
+    "train_on_batch": lambda net, n: net.train_on_batch(X, LABELS, n_threads=n),
+    "gradients": lambda net, n: net.gradients(X, LABELS, n_threads=n),
+}
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 1025, 10**30, True, 2.0, "2", [2]])
+@pytest.mark.parametrize("method", WITH_N_THREADS)
+def test_bad_n_threads(method, n_threads):
+    match = r"^n_threads must be an integer of at least 1 and at most 1024, or None, got "
+    rejects(lambda net: WITH_N_THREADS[method](net, n_threads), match)
+
+
+@pytest.mark.parametrize("n_threads", [1, np.int64(2), 1024, None])
+@pytest.mark.parametrize("method", WITH_N_THREADS)
+def test_good_n_threads(method, n_threads):
+    WITH_N_THREADS[method](classifier(), n_threads)
+
+
 WEIGHTS = [w.copy() for w in classifier().get_weights()]
 BAD_WEIGHTS = {
     "too few": WEIGHTS[:3],
