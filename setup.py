@@ -96,5 +96,6 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-others = [extension(name) for name in ("_dense", "_batch", "_network", "_threads")]
+names = ["_threads", "_dense", "_batch", "_program", "_inference", "_network"]
+others = [extension(name) for name in names]
 setup(ext_modules=[kernels, *others], cmdclass={"build_ext": BuildExt})

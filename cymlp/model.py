@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cymlp import _validate
+from cymlp import _inference, _validate
 from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, stream
 from cymlp.data import Samples, prepare
@@ -524,7 +524,7 @@ class Sequential:
         self._require("predict")
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
         out = np.empty((len(x), self.n_outputs), self.dtype)
-        self._network.forward(x, [None] * (len(self.layers) - 1) + [out])
+        _inference.forward(self._network, x, [None] * (len(self.layers) - 1) + [out])
         return out
 
     def layer_outputs(self, X: Any) -> list[np.ndarray]:
@@ -556,7 +556,7 @@ class Sequential:
         self._require("layer_outputs")
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
         outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
-        self._network.forward(x, outputs)
+        _inference.forward(self._network, x, outputs)
         return outputs
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
@@ -583,7 +583,9 @@ class Sequential:
         return self._evaluate(self._prepare(X, y, sample_weight))
 
     def _evaluate(self, samples: Samples) -> dict[str, float]:
-        result = self._network.evaluate(samples.x, samples.labels, samples.values, samples.weight)
+        result = _inference.evaluate(
+            self._network, samples.x, samples.labels, samples.values, samples.weight
+        )
         return self._logs(*result)
 
     # Parameters
