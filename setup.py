@@ -96,6 +96,5 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-names = ["_threads", "_dense", "_batch", "_program", "_inference", "_network"]
-others = [extension(name) for name in names]
+others = map(extension, ["_threads", "_dense", "_batch", "_program", "_inference", "_network"])
 setup(ext_modules=[kernels, *others], cmdclass={"build_ext": BuildExt})

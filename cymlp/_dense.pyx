@@ -41,6 +41,11 @@ cdef void tiles_forward(
     cdef Py_ssize_t panel = kernels.panel, tile_rows = kernels.tile_rows
     cdef Py_ssize_t item = kernels.item_size
     cdef Py_ssize_t p, t, row, n_columns
+    if n_rows == 1:
+        kernels.dense_row(
+            ceil_div(n_units, panel) * panel if padded else n_units, n_inputs, x_rows__b_i[0],
+            panels, bias, relu, y__bo)
+        return
     for p in range(ceil_div(n_units, panel)):
         n_columns = panel if padded else min(panel, n_units - p * panel)
         for t in range(ceil_div(n_rows, tile_rows)):

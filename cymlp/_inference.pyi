@@ -2,11 +2,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cymlp._program import Program
 
 def forward(program: Program, x: NDArray[Any], outputs: Sequence[NDArray[Any] | None]) -> None: ...
+def predict(program: Program, x: object) -> NDArray[Any] | None: ...
 def evaluate(
     program: Program,
     x: NDArray[Any],
@@ -14,3 +15,11 @@ def evaluate(
     values: NDArray[Any] | None,
     weight: NDArray[np.float64] | None,
 ) -> tuple[float, float]: ...
+
+class Predictor:
+    def __init__(self, program: Program, batch_size: int) -> None: ...
+    def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    @property
+    def batch_size(self) -> int: ...
+
+class Room: ...

@@ -55,6 +55,9 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_columns, size_t n_inputs, const void* const* x_rows__b_i,
             const void* w__ip, const void* bias__p, int relu, void* y__bo,
             size_t y_stride) noexcept nogil
+        void (*dense_row)(
+            size_t n_columns, size_t n_inputs, const void* x__i, const void* w__pip,
+            const void* bias__o, int relu, void* y__o) noexcept nogil
         void (*pack_block)(
             size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
             size_t first_column, void* strips__sbt) noexcept nogil
@@ -68,6 +71,7 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_columns, const void* src__pp,
             void* dst__pp) noexcept nogil
         double (*sum_of_squares)(size_t n, const void* w__n) noexcept nogil
+        int (*all_finite)(size_t n, const void* x__n) noexcept nogil
         void (*accuracy)(
             size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,
             Targets targets, double threshold, double* hit__b) noexcept nogil

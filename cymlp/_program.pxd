@@ -42,6 +42,7 @@ cdef class Program:
     cdef int loss, output_activation
     cdef bint wants_accuracy
     cdef double accuracy_threshold
+    cdef list spare                 # memory of inference that no call is using
 
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units)
     # Per layer a dict of arrays of zeros, all from one new arena. The beginning of a name says

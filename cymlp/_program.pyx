@@ -31,6 +31,7 @@ cdef class Program:
         self.n_layers = len(layers)
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
+        self.spare = []
         self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
         self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
         if self.layers == NULL or self.strides == NULL:

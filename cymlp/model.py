@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cymlp import _inference, _validate
+from cymlp._inference import Predictor
 from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, stream
 from cymlp.data import Samples, prepare
@@ -19,7 +20,7 @@ from cymlp.metrics import METRICS, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
 
-__all__ = ["Sequential"]
+__all__ = ["Predictor", "Sequential"]
 
 
 class Sequential:
@@ -522,10 +523,50 @@ class Sequential:
                [8.]], dtype=float32)
         """
         self._require("predict")
-        x = _validate.matrix("X", X, self.dtype, self.n_inputs)
-        out = np.empty((len(x), self.n_outputs), self.dtype)
-        _inference.forward(self._network, x, [None] * (len(self.layers) - 1) + [out])
+        out = _inference.predict(self._network, X)
+        if out is None:
+            x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+            out = np.empty((len(x), self.n_outputs), self.dtype)
+            _inference.forward(self._network, x, [None] * (len(self.layers) - 1) + [out])
         return out
+
+    def predictor(self, batch_size: int = 1) -> Predictor:
+        """Return a function of one batch that predicts in a few hundred nanoseconds.
+
+        Parameters
+        ----------
+        batch_size : int, default=1
+            Rows that a call takes at most.
+
+        Returns
+        -------
+        Predictor
+            ``p(x, out=None)`` gives what `predict` gives, bit for bit, on one thread and from
+            memory of its own. Each thread that predicts takes its own. It sees what the network
+            learns later.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch_size` is not an integer of at least 1, or before the network is built.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> predict_one = net.predictor()
+        >>> predict_one([3.0])
+        array([6.], dtype=float32)
+        >>> x, out = np.array([[4.0]], dtype="float32"), np.empty((1, 1), dtype="float32")
+        >>> predict_one(x, out=out)
+        array([[8.]], dtype=float32)
+        """
+        self._require("predictor")
+        batch_size = _validate.integer("batch_size", batch_size, low=1)
+        return Predictor(self._network, batch_size)
 
     def layer_outputs(self, X: Any) -> list[np.ndarray]:
         """Return the activations of every layer.
