@@ -78,6 +78,11 @@ cdef void tiles_forward(
     cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
     cdef Py_ssize_t s, p, t, row, next_row, column, width, start, stop = 0
     cdef Next next
+    if n_rows == 1:
+        kernels.dense_row(
+            n_units, padded_size(n_units, kernels.lanes) if padded else n_units, n_inputs,
+            x_rows__b_i[0], w, bias, relu, y__bo)
+        return
     for s in range(stretches):
         start, stop = stop, n_inputs * (s + 1) // stretches
         for p in range(panels.n_panels):

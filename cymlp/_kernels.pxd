@@ -64,6 +64,9 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t width, size_t n_columns, size_t first_input, size_t n_inputs,
             const void* const* x_rows__b_i, const void* w__ip, const void* bias__p, int from_y,
             int relu, void* y__bo, size_t y_stride, Next next) noexcept nogil
+        void (*dense_row)(
+            size_t n_units, size_t n_columns, size_t n_inputs, const void* x__i,
+            const void* w__pip, const void* bias__o, int relu, void* y__o) noexcept nogil
         void (*pack_block)(
             size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
             size_t first_column, void* strips__sbt) noexcept nogil
@@ -78,6 +81,7 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil
         double (*sum_of_squares)(size_t n, const void* w__n) noexcept nogil
+        int (*all_finite)(size_t n, const void* x__n) noexcept nogil
         void (*accuracy)(
             size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,
             Targets targets, double threshold, double* hit__b) noexcept nogil

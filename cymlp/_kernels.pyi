@@ -36,6 +36,7 @@ class Kernels:
     def loss(
         self, code: int, out: NDArray[Any], target: NDArray[Any], scale: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+    def all_finite(self, x: NDArray[Any]) -> bool: ...
     def update(
         self,
         code: int,

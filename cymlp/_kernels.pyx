@@ -243,6 +243,10 @@ cdef class Kernels:
             &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
         return values, delta
 
+    def all_finite(self, x):
+        """Whether no element of x, a 1-D array, is infinite or NaN."""
+        return bool(self.table.all_finite(len(x), <const void*> self._address(x, 1)))
+
     def update(
         self, int code, g, w, slot0, slot1, *, double learning_rate=0.0, double momentum=0.0,
         double beta_1=0.0, double beta_2=0.0, double epsilon=0.0, double l2=0.0,

@@ -1,4 +1,4 @@
-"""A network program: its parameters in one arena, a batch step, an epoch, inference.
+"""A network program with its training: a batch step, an epoch.
 
 Two barriers a step are enough at any depth. First each thread takes its own rows of the batch
 through forward pass, loss and delta propagation; after a barrier the threads share out the blocks
@@ -11,7 +11,6 @@ the batch can be dropped and the network is as the last one left it.
 """
 
 import os
-import sys
 
 import numpy as np
 
@@ -21,27 +20,19 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, targets_from,
-    total_weight, weight_at)
+    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, total_weight,
+    weight_at)
 from cymlp._dense cimport (
     Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
-    keeps_gradient, l2_of, n_items, pack, padded_size, scratch_size, unpack)
+    keeps_gradient, l2_of, n_items, scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step, Targets, kernel_table, optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_GRADIENT, Step, optimizer_step)
+from cymlp._program cimport (
+    CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
+    raise_pending_signal, share)
 from cymlp._threads cimport (
     TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
     threads_for)
-
-cdef extern from "Python.h":
-    # Declared without an exception: where it is called, Cython must not touch the one it sets.
-    int raise_pending_signal "PyErr_CheckSignals"()
-
-cdef extern from "denormals.h" nogil:
-    uint64_t cymlp_flush_denormals()
-    void cymlp_restore_denormals(uint64_t before)
-
-cdef enum:
-    CACHE_LINE = 64
 
 # Seconds between two looks at pending signals, and between two returns to Python.
 cdef double LOOK_EVERY = 0.03
@@ -53,10 +44,6 @@ cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
 # Rows of a batch that are in memory at once where the update is not fused.
 cdef Py_ssize_t SLICE_ROWS = 4096
-# Operations of a thread between two looks at pending signals in inference.
-cdef double INFERENCE_FLOPS = 2e9
-# Rows that a thread takes through all layers at once: many enough to reuse the weights in cache.
-cdef Py_ssize_t CHUNK_ROWS = 96
 
 
 # What the threads of a team share while they train. Thread 0 changes it, and all but `stop` only
@@ -76,13 +63,6 @@ cdef struct Run:
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
-
-
-cdef inline Py_ssize_t share(
-    Py_ssize_t n, Py_ssize_t unit, int thread, int team
-) noexcept nogil:
-    """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
-    return min(n, ceil_div(n, unit) * thread // team * unit)
 
 
 cdef void wait_for_team(int team) noexcept nogil:
@@ -105,13 +85,8 @@ cdef bint agree_to_stop(Run* run, int thread, int team, int* turn) noexcept nogi
     return run.agreed[turn[0]]
 
 
-cdef int _propagate(bint raised) except -1:
-    """Go on with the exception that a call from C has set, if it has."""
-    return -1 if raised else 0
-
-
-cdef class Network:
-    """Layers that are lowered to codes and memory; `Sequential` is its public face.
+cdef class Network(Program):
+    """A program that can be trained; `Sequential` is its public face.
 
     Parameters
     ----------
@@ -121,19 +96,11 @@ cdef class Network:
     dtype : {"float32", "float64"}
     """
 
-    cdef const KernelTable* kernels
-    cdef Dense* layers
-    cdef Py_ssize_t n_layers
-    cdef Py_ssize_t* strides        # elements between the rows of a layer's outputs
-    cdef readonly object dtype
-    cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef object owner               # process in which a call trains the network, 0: none does
     cdef readonly TeamWatch watch
 
-    cdef int loss, optimizer, output_activation
-    cdef bint wants_accuracy
-    cdef double accuracy_threshold
+    cdef int optimizer
     cdef Step settings              # the optimizer's, before the corrections of a step
 
     cdef object workspace           # the arena that everything below points into
@@ -149,97 +116,21 @@ cdef class Network:
     cdef Py_ssize_t scratch_bytes
 
     def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
-        cdef Py_ssize_t i, below = n_inputs
-        self.n_layers = len(layers)
-        self.dtype = np.dtype(dtype)
-        self.kernels = kernel_table(None, dtype)
         self.iteration = 0
         self.owner = 0
-        self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
-        self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
         self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
         self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
         self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
         self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
-        if (self.layers == NULL or self.strides == NULL or self.outputs == NULL
-                or self.deltas == NULL or self.output_rows == NULL or self.delta_rows == NULL):
+        if (self.outputs == NULL or self.deltas == NULL
+                or self.output_rows == NULL or self.delta_rows == NULL):
             raise MemoryError
-        for i, spec in enumerate(layers):
-            self.layers[i].kernels = self.kernels
-            self.layers[i].n_inputs = below
-            self.layers[i].n_units = below = spec["n_units"]
-            self.layers[i].activation = spec["activation"]
-            self.layers[i].l2 = spec["l2"]
-            self.layers[i].l2_per_batch = spec["l2_per_batch"]
-            self.strides[i] = self._stride(below)
-        self.arrays = self._new_arrays(["kernel", "bias"], transposed=True)
-        for i in range(self.n_layers):
-            self.layers[i].kernel.values = address(self.arrays[i]["kernel"])
-            self.layers[i].bias.values = address(self.arrays[i]["bias"])
-            if i > 0:
-                self.layers[i].transposed = address(self.arrays[i]["transposed"])
 
     def __dealloc__(self):
-        free(self.layers)
-        free(self.strides)
         free(self.outputs)
         free(self.deltas)
         free(self.output_rows)
         free(self.delta_rows)
-
-    cdef Py_ssize_t _stride(self, Py_ssize_t n_units):
-        # Whole vectors, in an odd number of cache lines: a column of rows visits all cache sets.
-        cdef Py_ssize_t item = self.kernels.item_size
-        cdef Py_ssize_t lines = ceil_div(padded_size(n_units, self.kernels.lanes) * item, CACHE_LINE)
-        return (lines | 1) * CACHE_LINE // item
-
-    cdef list _new_arrays(self, names, bint transposed=False):
-        """Return per layer a dict of arrays of zeros, all from one new arena.
-
-        The beginning of a name says whether it has the kernel's layout or the bias's.
-        """
-        cdef Py_ssize_t i, n_in, n_out, lanes = self.kernels.lanes
-        plan = []
-        for i in range(self.n_layers):
-            n_in, n_out = self.layers[i].n_inputs, self.layers[i].n_units
-            for name in names:
-                rows = n_in if name.startswith("kernel") else 1
-                plan.append((i, name, rows * padded_size(n_out, lanes)))
-            if transposed and i > 0:
-                plan.append((i, "transposed", n_out * padded_size(n_in, lanes)))
-        item = self.dtype.itemsize
-        sizes = [count * item for _, _, count in plan]
-        if sum(sizes) > sys.maxsize // 2:
-            raise MemoryError(f"unable to allocate {sum(sizes):,} bytes for the parameters")
-        cdef Arena arena = Arena(sum([Arena.room(size) for size in sizes]))
-        arrays = [{} for _ in range(self.n_layers)]
-        for i, name, count in plan:
-            arrays[i][name] = arena.take(count, self.dtype)
-        return arrays
-
-    @property
-    def isa(self):
-        """Name of the instruction set that the network runs on."""
-        return self.kernels.isa.decode()
-
-    @property
-    def n_outputs(self):
-        """Units of the last layer."""
-        return self.layers[self.n_layers - 1].n_units
-
-    # Parameters, in users' shapes
-
-    def get(self, Py_ssize_t layer, name):
-        """Return a copy of a layer's kernel, bias, gradient or optimizer slot, in users' shape."""
-        matrix = unpack(self.kernels, self.arrays[layer][name], self.layers[layer].n_units)
-        return matrix[0] if name.startswith("bias") else matrix
-
-    def set(self, Py_ssize_t layer, name, value):
-        """Overwrite the array that `get` returns."""
-        matrix = value[None, :] if name.startswith("bias") else value
-        self.arrays[layer][name][...] = pack(self.kernels, matrix)
-        if name == "kernel" and layer > 0:
-            self.arrays[layer]["transposed"][...] = pack(self.kernels, matrix.T)
 
     def set_all(self, names, values):
         """Overwrite the arrays of these names in every layer, given layer by layer."""
@@ -252,10 +143,6 @@ cdef class Network:
     cdef _set_all(self, names, values):
         for i, value in enumerate(values):
             self.set(i // len(names), names[i % len(names)], value)
-
-    def slot_names(self):
-        """Return the names of the optimizer's arrays, for `get` and `set`."""
-        return [name for name in self.arrays[0] if "slot" in name]
 
     def compile(self, int loss, int output_activation, int optimizer, int n_slots, settings,
                 accuracy_threshold):
@@ -387,13 +274,6 @@ cdef class Network:
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
-    cdef double _flops_per_row(self) noexcept nogil:
-        cdef Py_ssize_t i
-        cdef double flops = 0
-        for i in range(self.n_layers):
-            flops += 2.0 * self.layers[i].n_inputs * self.layers[i].n_units
-        return flops
-
     cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick,
               int asked):
         cdef Run run
@@ -430,7 +310,7 @@ cdef class Network:
             end_stretch(&self.watch, n_threads)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
-            _propagate(run.stop or raise_pending_signal() < 0)
+            propagate(run.stop or raise_pending_signal() < 0)
             if tick is not None:
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
@@ -595,10 +475,6 @@ cdef class Network:
                 if run.stop:
                     return
 
-    cdef inline int _activation(self, Py_ssize_t layer) noexcept nogil:
-        return self.output_activation if layer == self.n_layers - 1 \
-            else self.layers[layer].activation
-
     cdef inline char* _at(self, char* rows, Py_ssize_t layer, Py_ssize_t row) noexcept nogil:
         return rows + row * self.strides[layer] * <Py_ssize_t> self.kernels.item_size
 
@@ -610,21 +486,6 @@ cdef class Network:
         cdef Py_ssize_t b
         for b in range(row, row + n_rows):
             self.rows.scale[b] = weight_at(samples, first + b) / weight if weight > 0 else 0
-
-    cdef void _losses(
-        self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
-        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
-    ) noexcept nogil:
-        """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
-        cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
-        cdef Targets targets = targets_from(samples, rows, row)
-        self.kernels.loss[self.loss](
-            n_rows, n_units, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
-            delta_stride)
-        if self.wants_accuracy:
-            self.kernels.accuracy(
-                n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
-                rows.hit + row)
 
     cdef void _count(self, Run* run, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil:
         """Add the rows' losses and hits to the epoch's, in their order."""
@@ -680,127 +541,3 @@ cdef class Network:
         self.scratch_bytes = scratch_bytes
         self.workspace_rows = n_rows
         self.workspace_team = team
-
-    # Inference
-
-    def forward(self, x, outputs, int n_threads=0):
-        """Fill arrays with the outputs of layers.
-
-        Parameters
-        ----------
-        x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
-        outputs : list
-            Per layer an ndarray of shape (samples, units), C-contiguous, to be filled, or None.
-        """
-        self._infer(x, None, None, outputs, None, None, n_threads)
-
-    def evaluate(self, x, labels, values, weight, int n_threads=0):
-        """Return the averages of loss, with the penalty, and accuracy over the samples."""
-        cdef Py_ssize_t i, b, n_rows = len(x)
-        cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
-        cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
-        cdef double loss_sum = 0, hits = 0, total = 0, penalty = 0
-        self._infer(x, labels, values, [None] * self.n_layers, loss, hit, n_threads)
-        for b in range(n_rows):
-            total += weights[b]
-            loss_sum += weights[b] * loss[b]
-            hits += weights[b] * hit[b]
-        for i in range(self.n_layers):
-            if self.layers[i].l2 != 0:
-                penalty += 0.5 * l2_of(&self.layers[i], total) * self.kernels.sum_of_squares(
-                    self.arrays[i]["kernel"].size, self.layers[i].kernel.values)
-        return loss_sum / (total or 1) + penalty, hits / (total or 1)
-
-    cdef _infer(self, x, labels, values, outputs, double[::1] loss, double[::1] hit,
-                int n_threads):
-        """Take all rows through the layers; with targets, also through the loss."""
-        cdef Samples samples
-        describe(
-            &samples, x, labels, values, None, None, self.dtype, self.layers[0].n_inputs,
-            self.n_outputs)
-        cdef Py_ssize_t n_rows = samples.n_rows, widest = 0, i, start, stop, window
-        for i in range(self.n_layers):
-            widest = max(widest, self.strides[i])
-        addresses = np.zeros(self.n_layers, np.intp)
-        for i, array in enumerate(outputs):
-            if array is not None:
-                shape = (n_rows, self.layers[i].n_units)
-                if (array.shape != shape or array.dtype != self.dtype
-                        or not array.flags.c_contiguous or not array.flags.writeable):
-                    raise ValueError(f"outputs[{i}] must be a C-contiguous array of shape {shape}")
-                addresses[i] = array.ctypes.data
-        cdef char** out = <char**> address(addresses)
-        cdef double flops = self._flops_per_row()
-        cdef int team = threads_for(flops * n_rows, n_threads)
-        cdef Py_ssize_t chunk = min(n_rows, CHUNK_ROWS)
-        cdef Py_ssize_t buffer_bytes = Arena.room(chunk * widest * self.dtype.itemsize)
-        cdef Arena arena = Arena(2 * team * buffer_bytes + rows_room(team * chunk))
-        cdef BatchRows rows
-        cdef BatchRows* shared = &rows
-        rows = take_rows(arena, team * chunk)
-        cdef char* buffers = address(arena.take(2 * team * buffer_bytes, np.uint8))
-        cdef double* losses = &loss[0] if loss is not None else NULL
-        cdef double* hits = &hit[0] if hit is not None else NULL
-        window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
-        for start in range(0, n_rows, window):
-            stop = min(n_rows, start + window)
-            if team == 1:
-                with nogil:
-                    self._infer_rows(
-                        &samples, start, stop, shared, buffers, buffer_bytes, chunk, out, losses,
-                        hits, 0, 1)
-            else:
-                with nogil, parallel(num_threads=team):
-                    self._infer_rows(
-                        &samples, start, stop, shared, buffers, buffer_bytes, chunk, out, losses,
-                        hits, threadid(), cymlp_team_size())
-            _propagate(raise_pending_signal() < 0)
-
-    cdef void _infer_rows(
-        self, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, const BatchRows* shared,
-        char* buffers, Py_ssize_t buffer_bytes, Py_ssize_t chunk, char** out, double* losses,
-        double* hits, int thread, int team
-    ) noexcept nogil:
-        """The part of one thread of rows start..stop, chunk by chunk through all layers."""
-        cdef BatchRows rows = shared[0]
-        cdef Py_ssize_t item = self.kernels.item_size, tile = self.kernels.tile_rows
-        cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
-        cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
-        cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
-        cdef int activation
-        cdef bint evaluates = losses != NULL
-        cdef char* y = NULL
-        cdef uint64_t denormals = cymlp_flush_denormals()
-        rows.x += thread * chunk
-        rows.values += thread * chunk
-        rows.labels += thread * chunk
-        rows.scale += thread * chunk
-        rows.hit += thread * chunk
-        rows.loss += thread * chunk
-        for c in range(ceil_div(end - first, chunk)):
-            row = first + c * chunk
-            n_rows = min(chunk, end - row)
-            gather(samples, row, 0, n_rows, &rows)
-            for i in range(self.n_layers):
-                activation = self._activation(i) if evaluates else self.layers[i].activation
-                if out[i] != NULL:
-                    stride = self.layers[i].n_units
-                    y = out[i] + row * stride * item
-                    dense_forward(
-                        &self.layers[i], activation, n_rows, rows.x, y, stride, False)
-                else:
-                    # Two buffers in turn: the other one may hold what this layer reads.
-                    stride = self.strides[i]
-                    y = buffers + (2 * thread + i % 2) * buffer_bytes
-                    dense_forward(&self.layers[i], activation, n_rows, rows.x, y, stride, True)
-                for b in range(n_rows):
-                    rows.x[b] = y + b * stride * item
-            if evaluates:
-                self._losses(
-                    samples, &rows, 0, n_rows, y, stride,
-                    buffers + (2 * thread + self.n_layers % 2) * buffer_bytes, stride)
-                for b in range(n_rows):
-                    losses[row + b] = rows.loss[b]
-                    if self.wants_accuracy:
-                        hits[row + b] = rows.hit[b]
-        cymlp_restore_denormals(denormals)

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cymlp import _validate
+from cymlp import _inference, _validate
+from cymlp._inference import Predictor
 from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, stream
 from cymlp.data import Samples, prepare
@@ -19,7 +20,7 @@ from cymlp.metrics import METRICS, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
 
-__all__ = ["Sequential"]
+__all__ = ["Predictor", "Sequential"]
 
 
 class Sequential:
@@ -560,10 +561,51 @@ class Sequential:
         """
         self._require("predict")
         threads = _validate.thread_count("n_threads", n_threads)
-        x = _validate.matrix("X", X, self.dtype, self.n_inputs)
-        out = np.empty((len(x), self.n_outputs), self.dtype)
-        self._network.forward(x, [None] * (len(self.layers) - 1) + [out], threads)
+        out = _inference.predict(self._network, X, threads)
+        if out is None:
+            x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+            out = np.empty((len(x), self.n_outputs), self.dtype)
+            hidden = [None] * (len(self.layers) - 1)
+            _inference.forward(self._network, x, [*hidden, out], threads)
         return out
+
+    def predictor(self, batch_size: int = 1) -> Predictor:
+        """Return a function of one batch that predicts in a few hundred nanoseconds.
+
+        Parameters
+        ----------
+        batch_size : int, default=1
+            Rows that a call takes at most.
+
+        Returns
+        -------
+        Predictor
+            ``p(x, out=None)`` gives what `predict` gives, bit for bit, on one thread and from
+            memory of its own. Each thread that predicts takes its own. It sees what the network
+            learns later.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch_size` is not an integer of at least 1, or before the network is built.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> predict_one = net.predictor()
+        >>> predict_one([3.0])
+        array([6.], dtype=float32)
+        >>> x, out = np.array([[4.0]], dtype="float32"), np.empty((1, 1), dtype="float32")
+        >>> predict_one(x, out=out)
+        array([[8.]], dtype=float32)
+        """
+        self._require("predictor")
+        batch_size = _validate.integer("batch_size", batch_size, low=1)
+        return Predictor(self._network, batch_size)
 
     def layer_outputs(self, X: Any, *, n_threads: int | None = None) -> list[np.ndarray]:
         """Return the activations of every layer.
@@ -598,7 +640,7 @@ class Sequential:
         threads = _validate.thread_count("n_threads", n_threads)
         x = _validate.matrix("X", X, self.dtype, self.n_inputs)
         outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
-        self._network.forward(x, outputs, threads)
+        _inference.forward(self._network, x, outputs, threads)
         return outputs
 
     def evaluate(
@@ -631,8 +673,8 @@ class Sequential:
         return self._evaluate(self._prepare(X, y, sample_weight), threads)
 
     def _evaluate(self, samples: Samples, threads: int) -> dict[str, float]:
-        result = self._network.evaluate(
-            samples.x, samples.labels, samples.values, samples.weight, threads
+        result = _inference.evaluate(
+            self._network, samples.x, samples.labels, samples.values, samples.weight, threads
         )
         return self._logs(*result)
 

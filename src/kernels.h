@@ -119,6 +119,11 @@ typedef struct cymlp_kernels {
                        const void *bias__p, int from_y, int relu, void *y__bo, size_t y_stride,
                        cymlp_next next);
 
+    /* The same for one row and all of its panels, of which the first n_columns columns are stored.
+     * An element is bit for bit what dense_tile makes of it. */
+    void (*dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
+                      const void *w__pip, const void *bias__o, int relu, void *y__o);
+
     /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
      * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
      * row * tile_rows + column. Past n_columns the last strip is left as it is. */
@@ -140,6 +145,9 @@ typedef struct cymlp_kernels {
                            void *dst__pp, size_t dst_width);
 
     double (*sum_of_squares)(size_t n, const void *w__n);
+
+    /* 1 where no element is infinite or NaN, else 0. */
+    int (*all_finite)(size_t n, const void *x__n);
 
     /* 1.0 for a row whose largest output is where its largest target is, else 0.0; for values of a
      * single unit: whether both are on the same side, output > threshold and target > 0.5. */

@@ -57,7 +57,7 @@ def test_package_is_marked_as_typed():
 
 
 def test_compiled_modules_are_found():
-    assert {"_dense", "_kernels", "_network", "_threads"} <= set(COMPILED)
+    assert {"_dense", "_inference", "_kernels", "_network", "_threads"} <= set(COMPILED)
 
 
 def test_stub_names_what_the_module_defines(compiled):

@@ -11,6 +11,7 @@
 
 #include "elementary.inc.h"
 #include "gemm.inc.h"
+#include "gemv.inc.h"
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
@@ -23,11 +24,13 @@ static const cymlp_kernels NAME(table) = {
     .tile_rows = TILE_ROWS,
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
+    .dense_row = NAME(dense_row),
     .pack_block = NAME(pack_block),
     .gradient_tile = NAME(gradient_tile),
     .column_sum = NAME(column_sum),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
+    .all_finite = NAME(all_finite),
     .accuracy = NAME(accuracy),
     .activate =
         {

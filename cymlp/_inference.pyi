@@ -1,0 +1,28 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cymlp._program import Program
+
+def forward(
+    program: Program, x: NDArray[Any], outputs: Sequence[NDArray[Any] | None], n_threads: int = 0
+) -> None: ...
+def predict(program: Program, x: object, n_threads: int = 0) -> NDArray[Any] | None: ...
+def evaluate(
+    program: Program,
+    x: NDArray[Any],
+    labels: NDArray[np.int32] | None,
+    values: NDArray[Any] | None,
+    weight: NDArray[np.float64] | None,
+    n_threads: int = 0,
+) -> tuple[float, float]: ...
+
+class Predictor:
+    def __init__(self, program: Program, batch_size: int) -> None: ...
+    def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    @property
+    def batch_size(self) -> int: ...
+
+class Room: ...

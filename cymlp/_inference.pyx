@@ -1,0 +1,488 @@
+"""Inference: rows of samples through the layers of a program, and through its loss.
+
+A call borrows the memory that it works in from the program and gives it back: calls of several
+Python threads at once get one each. What a call takes from Python is looked at once, in compiled
+code; an array that is not ready to be read as it stands goes through `_validate`, which converts
+it or says what is wrong with it.
+"""
+
+import numpy as np
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
+    PyObject_GetBuffer)
+from cython.parallel cimport parallel, threadid
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from cymlp import _validate
+
+from cymlp._batch cimport (
+    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows)
+from cymlp._dense cimport ceil_div, dense_forward, l2_of
+from cymlp._program cimport (
+    CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
+    raise_pending_signal, share)
+from cymlp._threads cimport cymlp_team_size, threads_for
+
+# Operations of a thread between two looks at pending signals.
+cdef double INFERENCE_FLOPS = 2e9
+# Operations that are worth handing the GIL over and taking it back: about 20 microseconds.
+cdef double RELEASE_FLOPS = 1e6
+# Sets of buffers that a program keeps for its next calls.
+cdef Py_ssize_t MOST_SPARE = 4
+
+cdef object ndarray = np.ndarray
+cdef object empty = np.empty
+
+
+cdef class Room:
+    """Memory that one call works in.
+
+    For each thread of a team two buffers of outputs, in turn those of a layer and those of the
+    layer below, and the rows of a chunk.
+    """
+
+    cdef Arena arena
+    cdef BatchRows rows
+    cdef char** out                 # per layer, where its outputs are wanted; NULL: nowhere
+    cdef char* buffers
+    cdef Py_ssize_t buffer_bytes
+    cdef Py_ssize_t chunk           # rows
+    cdef int team
+
+    def __cinit__(self, Program program, Py_ssize_t chunk, int team):
+        cdef Py_ssize_t i, widest = 0
+        for i in range(program.n_layers):
+            widest = max(widest, program.strides[i])
+        self.chunk = chunk
+        self.team = team
+        self.buffer_bytes = Arena.room(chunk * widest * program.dtype.itemsize)
+        self.arena = Arena(Arena.room(2 * team * self.buffer_bytes) + rows_room(team * chunk))
+        self.rows = take_rows(self.arena, team * chunk)
+        self.buffers = address(self.arena.take(2 * team * self.buffer_bytes, np.uint8))
+        self.out = <char**> calloc(program.n_layers, sizeof(char*))
+        if self.out == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.out)
+
+
+cdef Room borrow(Program program, Py_ssize_t n_rows, int team):
+    """Return a room for some rows and a team, which no other call has."""
+    cdef Py_ssize_t i, chunk = min(n_rows, CHUNK_ROWS)
+    cdef Room room
+    if program.spare:
+        room = program.spare.pop()
+        if room.chunk >= chunk and room.team >= team:
+            for i in range(program.n_layers):
+                room.out[i] = NULL
+            return room
+        chunk, team = max(chunk, room.chunk), max(team, room.team)
+    return Room(program, chunk, team)
+
+
+cdef give_back(Program program, Room room):
+    if len(program.spare) < MOST_SPARE:
+        program.spare.append(room)
+
+
+cdef bint is_ready(Program program, x, Samples* samples, bint* flat) except -1:
+    """Whether x can be read as it stands; if so, point `samples` to its rows.
+
+    That it can be is what `_validate.matrix` promises of what it returns: a matrix, not empty,
+    with a column per input, of the network's dtype, aligned, columns contiguous. Whether it is
+    finite is left open. Where `flat` is not NULL, x may also be a single row; `flat` then says so.
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t item = program.kernels.item_size, n_inputs = program.layers[0].n_inputs
+    cdef Py_ssize_t columns
+    cdef bint ready
+    if type(x) is not ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
+    except (BufferError, ValueError):  # a dtype that buffers have no letter for
+        return False
+    columns = view.ndim - 1
+    ready = (
+        (columns == 1 or columns == 0 and flat != NULL)
+        and is_native(program, &view)
+        and view.shape[columns] == n_inputs and view.shape[0] > 0
+        and (n_inputs == 1 or view.strides[columns] == item)
+        and <size_t> view.buf % item == 0 and view.strides[0] % item == 0)
+    if ready:
+        samples.n_rows = view.shape[0] if columns == 1 else 1
+        samples.x = <const char*> view.buf
+        samples.x_stride = view.strides[0] if columns == 1 else n_inputs * item
+        samples.labels = NULL
+        samples.values = NULL
+        samples.weight = NULL
+        samples.order = NULL
+        if flat != NULL:
+            flat[0] = columns == 0
+    PyBuffer_Release(&view)
+    return ready
+
+
+cdef bint is_native(Program program, const Py_buffer* view) noexcept:
+    # Another byte order or alignment has a sign before the letter.
+    return (view.format[0] == (c"f" if program.kernels.item_size == sizeof(float) else c"d")
+            and view.format[1] == 0)
+
+
+cdef bint are_finite(
+    Program program, const char* x, Py_ssize_t n_rows, Py_ssize_t stride
+) noexcept nogil:
+    cdef Py_ssize_t row, n_inputs = program.layers[0].n_inputs
+    if stride == n_inputs * <Py_ssize_t> program.kernels.item_size:
+        return program.kernels.all_finite(n_rows * n_inputs, x)
+    for row in range(n_rows):
+        if not program.kernels.all_finite(n_inputs, x + row * stride):
+            return False
+    return True
+
+
+def forward(Program program, x, outputs, int n_threads=0):
+    """Fill arrays with the outputs of layers.
+
+    Parameters
+    ----------
+    program : Program
+    x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
+    outputs : list
+        Per layer an ndarray of shape (samples, units), C-contiguous, to be filled, or None.
+    """
+    cdef Samples samples
+    cdef Py_ssize_t i
+    cdef Room room
+    cdef int team
+    describe(
+        &samples, x, None, None, None, None, program.dtype, program.layers[0].n_inputs,
+        program.n_outputs)
+    team = team_for(program, samples.n_rows, n_threads)
+    room = borrow(program, samples.n_rows, team)
+    for i, array in enumerate(outputs):
+        if array is not None:
+            shape = (samples.n_rows, program.layers[i].n_units)
+            if (array.shape != shape or array.dtype != program.dtype
+                    or not array.flags.c_contiguous or not array.flags.writeable):
+                raise ValueError(f"outputs[{i}] must be a C-contiguous array of shape {shape}")
+            room.out[i] = address(array)
+    run(program, &samples, room, NULL, NULL, False, team)
+    give_back(program, room)
+
+
+def predict(Program program, x, int n_threads=0):
+    """Return the outputs for x, or None where it must go through `_validate` first.
+
+    Parameters
+    ----------
+    program : Program
+    x : object
+
+    Returns
+    -------
+    ndarray of shape (samples, outputs), or None
+        None: x is not an array that can be read as it stands, or it is not finite.
+    """
+    cdef Samples samples
+    cdef Room room
+    cdef bint finite
+    cdef int team
+    if not is_ready(program, x, &samples, NULL):
+        return None
+    out = empty((samples.n_rows, program.layers[program.n_layers - 1].n_units), program.dtype)
+    team = team_for(program, samples.n_rows, n_threads)
+    room = borrow(program, samples.n_rows, team)
+    room.out[program.n_layers - 1] = data(out)
+    finite = run(program, &samples, room, NULL, NULL, True, team)
+    give_back(program, room)
+    return out if finite else None
+
+
+def evaluate(Program program, x, labels, values, weight, int n_threads=0):
+    """Return the averages of loss, with the penalty, and accuracy over the samples."""
+    cdef Py_ssize_t i, b, n_rows = len(x)
+    cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
+    cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
+    cdef double loss_sum = 0, hits = 0, total = 0, penalty = 0
+    cdef Samples samples
+    cdef Room room
+    cdef int team
+    describe(
+        &samples, x, labels, values, None, None, program.dtype, program.layers[0].n_inputs,
+        program.n_outputs)
+    team = team_for(program, n_rows, n_threads)
+    room = borrow(program, n_rows, team)
+    run(program, &samples, room, &loss[0], &hit[0], False, team)
+    give_back(program, room)
+    for b in range(n_rows):
+        total += weights[b]
+        loss_sum += weights[b] * loss[b]
+        hits += weights[b] * hit[b]
+    for i in range(program.n_layers):
+        if program.layers[i].l2 != 0:
+            penalty += 0.5 * l2_of(&program.layers[i], total) * program.kernels.sum_of_squares(
+                program.arrays[i]["kernel"].size, program.layers[i].kernel.values)
+    return loss_sum / (total or 1) + penalty, hits / (total or 1)
+
+
+cdef char* data(out) except NULL:
+    """Return the address of an array of ours: sooner than `ctypes` does."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+    PyBuffer_Release(&view)
+    return <char*> view.buf
+
+
+cdef int team_for(Program program, Py_ssize_t n_rows, int n_threads) except -1:
+    return threads_for(program._flops_per_row() * n_rows, n_threads)
+
+
+cdef bint run(
+    Program program, const Samples* samples, Room room, double* losses, double* hits,
+    bint checks, int team
+) except -1:
+    """Take all rows through the layers; with `losses`, also through the loss.
+
+    With `checks`, return False as soon as a row is found that is not finite.
+    """
+    cdef Py_ssize_t n_rows = samples.n_rows, start, stop, window
+    cdef double flops = program._flops_per_row()
+    cdef bint finite = True
+    cdef bint* shared = &finite if checks else NULL
+    if flops * n_rows <= RELEASE_FLOPS:
+        run_rows(program, samples, 0, n_rows, room, losses, hits, shared, 0, 1)
+        return finite
+    window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
+    for start in range(0, n_rows, window):
+        stop = min(n_rows, start + window)
+        if team == 1:
+            with nogil:
+                run_rows(program, samples, start, stop, room, losses, hits, shared, 0, 1)
+        else:
+            with nogil, parallel(num_threads=team):
+                run_rows(
+                    program, samples, start, stop, room, losses, hits, shared, threadid(),
+                    cymlp_team_size())
+        propagate(raise_pending_signal() < 0)
+        if not finite:
+            break
+    return finite
+
+
+cdef void run_rows(
+    Program program, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, Room room,
+    double* losses, double* hits, bint* finite, int thread, int team
+) noexcept nogil:
+    """The part of one thread of rows start..stop, chunk by chunk through all layers."""
+    cdef BatchRows rows = room.rows
+    cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
+    cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
+    cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
+    cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
+    cdef int activation
+    cdef bint evaluates = losses != NULL
+    cdef char* buffers = room.buffers + 2 * thread * room.buffer_bytes
+    cdef char* y = NULL
+    cdef uint64_t denormals = cymlp_flush_denormals()
+    rows.x += thread * room.chunk
+    rows.values += thread * room.chunk
+    rows.labels += thread * room.chunk
+    rows.scale += thread * room.chunk
+    rows.hit += thread * room.chunk
+    rows.loss += thread * room.chunk
+    for c in range(ceil_div(end - first, room.chunk)):
+        row = first + c * room.chunk
+        n_rows = min(room.chunk, end - row)
+        if finite != NULL:
+            # Right before the rows are used: they are read from memory once.
+            if not are_finite(
+                    program, samples.x + row * samples.x_stride, n_rows, samples.x_stride):
+                finite[0] = False
+            if not finite[0]:
+                break
+        gather(samples, row, 0, n_rows, &rows)
+        for i in range(program.n_layers):
+            activation = program._activation(i) if evaluates else program.layers[i].activation
+            if room.out[i] != NULL:
+                stride = program.layers[i].n_units
+                y = room.out[i] + row * stride * item
+                dense_forward(
+                    &program.layers[i], activation, n_rows, rows.x, y, stride, False)
+            else:
+                # Two buffers in turn: the other one may hold what this layer reads.
+                stride = program.strides[i]
+                y = buffers + i % 2 * room.buffer_bytes
+                dense_forward(&program.layers[i], activation, n_rows, rows.x, y, stride, True)
+            for b in range(n_rows):
+                rows.x[b] = y + b * stride * item
+        if evaluates:
+            program._losses(
+                samples, &rows, 0, n_rows, y, stride,
+                buffers + program.n_layers % 2 * room.buffer_bytes, stride)
+            for b in range(n_rows):
+                losses[row + b] = rows.loss[b]
+                if program.wants_accuracy:
+                    hits[row + b] = rows.hit[b]
+    cymlp_restore_denormals(denormals)
+
+
+cdef class Predictor:
+    """A network's outputs for batches of at most a fixed size, from memory of its own.
+
+    Made by `Sequential.predictor`. It runs on the calling thread alone, and only one thread may
+    call it at a time: each thread takes its own. It holds on to the network and computes with the
+    weights that this has at the time of the call, so it sees what is trained or set later. It can
+    be neither copied nor pickled: the copied network makes a new one.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows that a call takes at most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cymlp import Sequential
+    >>> from cymlp.layers import Dense
+    >>> net = Sequential([Dense(1)], n_inputs=2, random_state=0)
+    >>> net.set_weights([[[2.0], [1.0]], [0.0]])
+    >>> predictor = net.predictor()
+    >>> predictor(np.array([3.0, 4.0], "float32"))
+    array([10.], dtype=float32)
+    >>> out = np.empty((1, 1), "float32")
+    >>> predictor(np.array([[3.0, 4.0]], "float32"), out=out) is out
+    True
+    >>> out
+    array([[10.]], dtype=float32)
+    """
+
+    cdef Program program
+    cdef Room room
+    cdef readonly Py_ssize_t batch_size
+    cdef bint busy
+
+    def __cinit__(self, Program program, Py_ssize_t batch_size):
+        self.program = program
+        self.batch_size = batch_size
+        self.room = Room(program, min(batch_size, CHUNK_ROWS), 1)
+
+    def __reduce__(self):
+        raise TypeError(
+            "a predictor cannot be copied or pickled: call predictor() of the copied network")
+
+    def __repr__(self):
+        """Return the sizes."""
+        return (f"<Predictor of at most {self.batch_size} x {self.program.layers[0].n_inputs} "
+                f"inputs, {self.program.n_outputs} outputs, {self.program.dtype.name}>")
+
+    def __call__(self, x, out=None):
+        """Return the outputs for some samples.
+
+        Parameters
+        ----------
+        x : array-like of shape (samples, n_inputs)
+            At most `batch_size` samples; where that is 1, also one sample of shape (n_inputs,).
+            A NumPy array of the network's dtype with contiguous columns is read where it stands.
+        out : ndarray of shape (samples, n_outputs), optional
+            Where to write the outputs: of the network's dtype, C-contiguous, not overlapping `x`.
+            Of shape (n_outputs,) for an `x` of shape (n_inputs,). By default a new array.
+
+        Returns
+        -------
+        ndarray
+            `out`, or a new array like it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `out` is not what it must be; `out` is then as it was.
+        RuntimeError
+            If another thread is in a call of this predictor.
+        """
+        cdef Program program = self.program
+        cdef Samples samples
+        cdef Py_ssize_t last = program.n_layers - 1
+        cdef bint flat = False
+        cdef bint* may_be_flat = &flat if self.batch_size == 1 else NULL
+        if not (is_ready(program, x, &samples, may_be_flat)
+                and samples.n_rows <= self.batch_size
+                and are_finite(program, samples.x, samples.n_rows, samples.x_stride)):
+            x = self._validated(x)
+            if not is_ready(program, x, &samples, may_be_flat):
+                raise ValueError("x must not change while it is read")
+        if self.busy:
+            raise RuntimeError("the predictor is in another call: each thread needs its own")
+        if out is None:
+            shape = (program.layers[last].n_units,)
+            out = empty(shape if flat else (samples.n_rows, *shape), program.dtype)
+            self.room.out[last] = data(out)
+        else:
+            self.room.out[last] = wanted(program, out, &samples, flat)
+        self.busy = True
+        try:
+            run(program, &samples, self.room, NULL, NULL, False, 1)
+        finally:
+            self.busy = False
+        return out
+
+    cdef object _validated(self, x):
+        """Return x as an array that is ready, or raise what is wrong with it."""
+        array = _validate.numeric("x", x)
+        flat = array.ndim == 1 and self.batch_size == 1
+        array = _validate.matrix(
+            "x", array.reshape(1, -1) if flat else array, self.program.dtype,
+            self.program.layers[0].n_inputs)
+        if len(array) > self.batch_size:
+            raise ValueError(
+                f"x must have at most {self.batch_size} rows, the predictor's batch_size, got "
+                f"{len(array)}")
+        return array[0] if flat else array
+
+
+cdef char* wanted(Program program, out, const Samples* samples, bint flat) except NULL:
+    """Check an array that a caller wants outputs in and return its address."""
+    cdef Py_buffer view
+    cdef Py_ssize_t n_units = program.layers[program.n_layers - 1].n_units
+    cdef Py_ssize_t item = program.kernels.item_size, n_rows = samples.n_rows
+    cdef Py_ssize_t reach = (n_rows - 1) * samples.x_stride
+    cdef const char* low = samples.x + min(reach, 0)
+    cdef const char* high = samples.x + max(reach, 0) + program.layers[0].n_inputs * item
+    cdef bint fits = False
+    if type(out) is ndarray:
+        try:
+            PyObject_GetBuffer(out, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE)
+        except (BufferError, ValueError):
+            pass  # what is wrong is said below
+        else:
+            fits = (
+                is_native(program, &view) and <size_t> view.buf % item == 0
+                and view.ndim == (1 if flat else 2) and (flat or view.shape[0] == n_rows)
+                and view.shape[view.ndim - 1] == n_units)
+            PyBuffer_Release(&view)
+    if not fits:
+        refuse(out, [n_units] if flat else [n_rows, n_units], program.dtype)
+    if low < <char*> view.buf + n_rows * n_units * item and <char*> view.buf < high:
+        raise ValueError("out must not overlap x in memory")
+    return <char*> view.buf
+
+
+cdef int refuse(out, list sizes, dtype) except -1:
+    """Raise what is wrong with an array for outputs."""
+    shape = tuple(sizes)
+    if type(out) is not ndarray:
+        raise TypeError(
+            f"out must be a numpy.ndarray of {dtype.name}, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out must be of {dtype.name}, as the network is, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous, got strides {out.strides}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    raise ValueError("out must be aligned to its elements")
