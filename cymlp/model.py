@@ -418,7 +418,8 @@ class Sequential:
         """
         self._require("train_on_batch", compiled=True, built=False)
         samples = self._prepare(X, y, sample_weight)
-        self.build(samples.n_inputs)
+        if not self.built:
+            self.build(samples.n_inputs)
         loss, _ = self._network.train(
             samples.x, samples.labels, samples.values, samples.weight, None, len(samples)
         )
