@@ -21,7 +21,7 @@ METADATA := $(sort $(wildcard README.md LICENSE MANIFEST.in))
 SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
 
 SANITIZED := build/sanitize
-SANITIZED_TESTS ?= $(addprefix tests/test_,kernels.py dense.py gradients.py training.py)
+SANITIZED_TESTS ?= $(addprefix tests/test_,kernels.py dense.py gradients.py training.py predict.py)
 TRACED := build/coverage
 
 .DEFAULT_GOAL := help

@@ -96,5 +96,5 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-others = map(extension, ["_threads", "_dense", "_batch", "_program", "_inference", "_network"])
-setup(ext_modules=[kernels, *others], cmdclass={"build_ext": BuildExt})
+others = ["_arrays", "_threads", "_dense", "_batch", "_program", "_inference", "_network"]
+setup(ext_modules=[kernels, *map(extension, others)], cmdclass={"build_ext": BuildExt})

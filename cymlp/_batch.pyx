@@ -68,7 +68,7 @@ cdef int describe(
         samples.values_stride = _matrix(values, n_rows, n_outputs, dtype, &samples.values)
     if labels is not None:
         label_view = labels
-        if len(labels) != n_rows or labels.min() < 0 or labels.max() >= n_outputs:
+        if label_view.shape[0] != n_rows or not _within(label_view, n_outputs):
             raise ValueError("labels do not fit the samples or the outputs")
         samples.labels = &label_view[0]
     if weight is not None:
@@ -82,6 +82,14 @@ cdef int describe(
             raise ValueError("order does not fit the samples")
         samples.order = &order_view[0]
     return 0
+
+
+cdef bint _within(const int32_t[::1] labels, Py_ssize_t n_classes) noexcept nogil:
+    cdef Py_ssize_t b
+    for b in range(labels.shape[0]):
+        if labels[b] < 0 or labels[b] >= n_classes:
+            return False
+    return True
 
 
 cdef Py_ssize_t _matrix(

@@ -9,8 +9,7 @@ it or says what is wrong with it.
 import numpy as np
 
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
-    PyObject_GetBuffer)
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from cython.parallel cimport parallel, threadid
 
 from libc.stdint cimport uint64_t
@@ -18,6 +17,7 @@ from libc.stdlib cimport calloc, free
 
 from cymlp import _validate
 
+from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
 from cymlp._batch cimport (
     Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows)
 from cymlp._dense cimport ceil_div, dense_forward, l2_of
@@ -89,60 +89,24 @@ cdef give_back(Program program, Room room):
         program.spare.append(room)
 
 
-cdef bint is_ready(Program program, x, Samples* samples, bint* flat) except -1:
-    """Whether x can be read as it stands; if so, point `samples` to its rows.
-
-    That it can be is what `_validate.matrix` promises of what it returns: a matrix, not empty,
-    with a column per input, of the network's dtype, aligned, columns contiguous. Whether it is
-    finite is left open. Where `flat` is not NULL, x may also be a single row; `flat` then says so.
-    """
-    cdef Py_buffer view
-    cdef Py_ssize_t item = program.kernels.item_size, n_inputs = program.layers[0].n_inputs
-    cdef Py_ssize_t columns
-    cdef bint ready
-    if type(x) is not ndarray:
-        return False
-    try:
-        PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
-    except (BufferError, ValueError):  # a dtype that buffers have no letter for
-        return False
-    columns = view.ndim - 1
-    ready = (
-        (columns == 1 or columns == 0 and flat != NULL)
-        and is_native(program, &view)
-        and view.shape[columns] == n_inputs and view.shape[0] > 0
-        and (n_inputs == 1 or view.strides[columns] == item)
-        and <size_t> view.buf % item == 0 and view.strides[0] % item == 0)
-    if ready:
-        samples.n_rows = view.shape[0] if columns == 1 else 1
-        samples.x = <const char*> view.buf
-        samples.x_stride = view.strides[0] if columns == 1 else n_inputs * item
-        samples.labels = NULL
-        samples.values = NULL
-        samples.weight = NULL
-        samples.order = NULL
-        if flat != NULL:
-            flat[0] = columns == 0
-    PyBuffer_Release(&view)
-    return ready
+cdef bint is_ready(Program program, x, Rows* rows) except -1:
+    """Whether x can be read as it stands, a row or rows of the network's inputs; fill `rows`."""
+    return (look_at(x, program.kernels.item_size, rows)
+            and rows.n_columns == program.layers[0].n_inputs)
 
 
-cdef bint is_native(Program program, const Py_buffer* view) noexcept:
-    # Another byte order or alignment has a sign before the letter.
-    return (view.format[0] == (c"f" if program.kernels.item_size == sizeof(float) else c"d")
-            and view.format[1] == 0)
-
-
-cdef bint are_finite(
-    Program program, const char* x, Py_ssize_t n_rows, Py_ssize_t stride
-) noexcept nogil:
-    cdef Py_ssize_t row, n_inputs = program.layers[0].n_inputs
-    if stride == n_inputs * <Py_ssize_t> program.kernels.item_size:
-        return program.kernels.all_finite(n_rows * n_inputs, x)
-    for row in range(n_rows):
-        if not program.kernels.all_finite(n_inputs, x + row * stride):
-            return False
-    return True
+cdef Samples samples_of(const Rows* rows) noexcept nogil:
+    """Samples without targets."""
+    cdef Samples samples
+    samples.n_rows = rows.n_rows
+    samples.x = rows.base
+    samples.x_stride = rows.stride
+    samples.values_stride = 0
+    samples.labels = NULL
+    samples.values = NULL
+    samples.weight = NULL
+    samples.order = NULL
+    return samples
 
 
 def forward(Program program, x, outputs, int n_threads=0):
@@ -188,12 +152,14 @@ def predict(Program program, x, int n_threads=0):
     ndarray of shape (samples, outputs), or None
         None: x is not an array that can be read as it stands, or it is not finite.
     """
+    cdef Rows given
     cdef Samples samples
     cdef Room room
     cdef bint finite
     cdef int team
-    if not is_ready(program, x, &samples, NULL):
+    if not is_ready(program, x, &given) or given.ndim != 2:
         return None
+    samples = samples_of(&given)
     out = empty((samples.n_rows, program.layers[program.n_layers - 1].n_units), program.dtype)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team)
@@ -280,6 +246,7 @@ cdef void run_rows(
 ) noexcept nogil:
     """The part of one thread of rows start..stop, chunk by chunk through all layers."""
     cdef BatchRows rows = room.rows
+    cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
     cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
     cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
@@ -289,6 +256,8 @@ cdef void run_rows(
     cdef char* buffers = room.buffers + 2 * thread * room.buffer_bytes
     cdef char* y = NULL
     cdef uint64_t denormals = cymlp_flush_denormals()
+    fresh.n_columns = program.layers[0].n_inputs
+    fresh.stride = samples.x_stride
     rows.x += thread * room.chunk
     rows.values += thread * room.chunk
     rows.labels += thread * room.chunk
@@ -300,8 +269,9 @@ cdef void run_rows(
         n_rows = min(room.chunk, end - row)
         if finite != NULL:
             # Right before the rows are used: they are read from memory once.
-            if not are_finite(
-                    program, samples.x + row * samples.x_stride, n_rows, samples.x_stride):
+            fresh.base = samples.x + row * samples.x_stride
+            fresh.n_rows = n_rows
+            if not are_finite(program.kernels, &fresh):
                 finite[0] = False
             if not finite[0]:
                 break
@@ -405,24 +375,25 @@ cdef class Predictor:
             If another thread is in a call of this predictor.
         """
         cdef Program program = self.program
+        cdef Rows given
         cdef Samples samples
         cdef Py_ssize_t last = program.n_layers - 1
-        cdef bint flat = False
-        cdef bint* may_be_flat = &flat if self.batch_size == 1 else NULL
-        if not (is_ready(program, x, &samples, may_be_flat)
-                and samples.n_rows <= self.batch_size
-                and are_finite(program, samples.x, samples.n_rows, samples.x_stride)):
+        if not (is_ready(program, x, &given)
+                and (given.ndim == 2 or self.batch_size == 1)
+                and given.n_rows <= self.batch_size
+                and are_finite(program.kernels, &given)):
             x = self._validated(x)
-            if not is_ready(program, x, &samples, may_be_flat):
+            if not is_ready(program, x, &given):
                 raise ValueError("x must not change while it is read")
         if self.busy:
             raise RuntimeError("the predictor is in another call: each thread needs its own")
         if out is None:
             shape = (program.layers[last].n_units,)
-            out = empty(shape if flat else (samples.n_rows, *shape), program.dtype)
+            out = empty(shape if given.ndim == 1 else (given.n_rows, *shape), program.dtype)
             self.room.out[last] = data(out)
         else:
-            self.room.out[last] = wanted(program, out, &samples, flat)
+            self.room.out[last] = wanted(program, out, &given)
+        samples = samples_of(&given)
         self.busy = True
         try:
             run(program, &samples, self.room, NULL, NULL, False, 1)
@@ -444,14 +415,14 @@ cdef class Predictor:
         return array[0] if flat else array
 
 
-cdef char* wanted(Program program, out, const Samples* samples, bint flat) except NULL:
+cdef char* wanted(Program program, out, const Rows* given) except NULL:
     """Check an array that a caller wants outputs in and return its address."""
     cdef Py_buffer view
     cdef Py_ssize_t n_units = program.layers[program.n_layers - 1].n_units
-    cdef Py_ssize_t item = program.kernels.item_size, n_rows = samples.n_rows
-    cdef Py_ssize_t reach = (n_rows - 1) * samples.x_stride
-    cdef const char* low = samples.x + min(reach, 0)
-    cdef const char* high = samples.x + max(reach, 0) + program.layers[0].n_inputs * item
+    cdef Py_ssize_t item = program.kernels.item_size, n_rows = given.n_rows
+    cdef Py_ssize_t reach = (n_rows - 1) * given.stride
+    cdef const char* low = given.base + min(reach, 0)
+    cdef const char* high = given.base + max(reach, 0) + given.n_columns * item
     cdef bint fits = False
     if type(out) is ndarray:
         try:
@@ -460,12 +431,12 @@ cdef char* wanted(Program program, out, const Samples* samples, bint flat) excep
             pass  # what is wrong is said below
         else:
             fits = (
-                is_native(program, &view) and <size_t> view.buf % item == 0
-                and view.ndim == (1 if flat else 2) and (flat or view.shape[0] == n_rows)
+                holds_reals(&view, item) and view.ndim == given.ndim
+                and (view.ndim == 1 or view.shape[0] == n_rows)
                 and view.shape[view.ndim - 1] == n_units)
             PyBuffer_Release(&view)
     if not fits:
-        refuse(out, [n_units] if flat else [n_rows, n_units], program.dtype)
+        refuse(out, [n_units] if given.ndim == 1 else [n_rows, n_units], program.dtype)
     if low < <char*> view.buf + n_rows * n_units * item and <char*> view.buf < high:
         raise ValueError("out must not overlap x in memory")
     return <char*> view.buf

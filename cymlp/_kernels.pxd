@@ -100,6 +100,9 @@ cdef extern from "kernels.h" nogil:
 # The table for an ISA's name (None: the active one) and a dtype's name.
 cdef const KernelTable* kernel_table(object isa, object dtype) except NULL
 
+# The active table by the size of an element.
+cdef const KernelTable* active_table(Py_ssize_t item_size) noexcept
+
 # An optimizer step's scalars; `step` counts from 1.
 cdef Step optimizer_step(
     double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,

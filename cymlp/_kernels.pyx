@@ -97,6 +97,11 @@ cdef const KernelTable* kernel_table(object isa, object dtype) except NULL:
     return ISAS[index].tables[<int> DTYPES[name]]
 
 
+cdef const KernelTable* active_table(Py_ssize_t item_size) noexcept:
+    return ISAS[active_index].tables[
+        <int> CYMLP_FLOAT32 if item_size == sizeof(float) else <int> CYMLP_FLOAT64]
+
+
 cdef Step optimizer_step(
     double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,
     double l2, Py_ssize_t step

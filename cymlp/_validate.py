@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+from cymlp._arrays import is_plain_matrix
+
 Spec = TypeVar("Spec")
 
 DTYPES = ("float32", "float64")
@@ -112,6 +114,8 @@ def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
 
     An error about strings ends with if_strings.
     """
+    if type(value) is np.ndarray and value.dtype.kind in "biuf":
+        return value
     if value is None or isinstance(value, (dict, set, str, bytes)):
         _reject(name, value, "an array", TypeError)
     if hasattr(value, "toarray"):
@@ -177,6 +181,8 @@ def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) 
 
     Nothing is copied where the array has the dtype and contiguous columns already.
     """
+    if is_plain_matrix(value, kind, n_columns):
+        return value
     array = numeric(name, value)
     if array.ndim != 2:
         hint = " (one sample: reshape(1, -1))" if array.ndim == 1 and array.size else ""
@@ -242,7 +248,8 @@ def target_values(
             f"{name} must have shape {expected}, a column per output, got {array.shape}{hint}"
         )
     _same_length(name, array, n_rows)
-    array = np.ascontiguousarray(_as(name, array, kind))
+    if not is_plain_matrix(array, kind):
+        array = np.ascontiguousarray(_as(name, array, kind))
     if unit_interval and (array.min() < 0 or array.max() > 1):
         wrong = array.min() if array.min() < 0 else array.max()
         raise ValueError(f"{name} must lie within [0, 1], got {wrong:g}")

@@ -438,7 +438,8 @@ class Sequential:
         self._require("train_on_batch", compiled=True, built=False)
         threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
-        self.build(samples.n_inputs)
+        if not self.built:
+            self.build(samples.n_inputs)
         loss, _ = self._network.train(
             samples.x,
             samples.labels,

@@ -10,7 +10,9 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
-    {"_cores", "_kernels", "_random", "_reference", "_validate", "_version"},
+    {"_cores", "_kernels", "_random", "_reference", "_version"},
+    {"_arrays"},
+    {"_validate"},
     {"_threads"},
     {"_dense"},
     {"_batch"},
