@@ -72,6 +72,7 @@ lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -Isrc $(filter %.c,$(KERNELS))
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 format: $(STAMPS)/dev ## rewrite Python and C the way lint wants them
 	$(BIN)/ruff check --fix
