@@ -1,4 +1,8 @@
-"""ONNX Runtime: a graph of Gemm nodes, all optimisations, sequential execution."""
+"""ONNX Runtime: a graph of Gemm nodes, all optimisations, sequential execution.
+
+Prepared, input and output are bound to NumPy arrays (for one row a fifth to two fifths faster than
+`run`; no difference for many). Tried, and slower: `OrtValue` arguments (8 times for one row).
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,22 @@ class Prediction:
         return [self.out]
 
 
+class PreparedPrediction(Prediction):
+    def __init__(self, task: Task, arrays: Arrays) -> None:
+        super().__init__(task, arrays)
+        self.x = arrays.X  # kept: the binding has its address only
+        self.out = np.empty((len(arrays.X), task.sizes[-1]), np.float32)
+        self.binding = self.session.io_binding()
+        self.binding.bind_cpu_input("x", self.x)
+        self.binding.bind_output("y", "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
+
+    def run(self) -> None:
+        run, binding = self.session.run_with_iobinding, self.binding
+        for _ in range(self.calls):
+            run(binding)
+
+
 def job(task: Task, arrays: Arrays) -> Job:
     if task.kind == "train":
         raise Unsupported("it is for inference")
-    return Prediction(task, arrays)
+    return (PreparedPrediction if task.kind == "predictor" else Prediction)(task, arrays)

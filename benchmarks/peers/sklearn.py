@@ -100,7 +100,7 @@ class Prediction:
         units = max(2, task.sizes[-1])
         X = np.zeros((units, task.sizes[0]), np.float32)
         self.model = classifier(task, Arrays(X, X, arrays.weights, np.arange(units)[None]))
-        self.model.set_params(batch_size=units).fit(X, np.arange(units))
+        self.model.set_params(batch_size=units, max_iter=1).fit(X, np.arange(units))
         self.model.coefs_, self.model.intercepts_ = arrays.weights[::2], arrays.weights[1::2]
 
     def reset(self) -> None:

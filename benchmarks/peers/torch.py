@@ -1,4 +1,8 @@
-"""PyTorch eager: `nn.Sequential` on logits, fused optimizers, rows by index, no DataLoader."""
+"""PyTorch eager: `nn.Sequential` on logits, fused Adam, rows by index, no DataLoader.
+
+Tried, and not faster: Adam with `foreach` or without both (1.5 times the time), SGD with either
+(10% slower), `X[rows]` for `index_select` (5%), layers without modules (no difference).
+"""
 
 from __future__ import annotations
 
@@ -54,17 +58,18 @@ class Training:
         task = self.task
         self.net = network(task, with_output=False)
         set_weights(self.net, self.arrays.weights)
-        kind = torch.optim.Adam if task.optimizer == "adam" else torch.optim.SGD
-        self.optimizer = kind(self.net.parameters(), lr=task.learning_rate, fused=True)
+        parameters, rate = self.net.parameters(), task.learning_rate
+        if task.optimizer == "adam":
+            self.optimizer: Any = torch.optim.Adam(parameters, lr=rate, fused=True)
+        else:
+            self.optimizer = torch.optim.SGD(parameters, lr=rate, foreach=False)
 
     def run(self) -> None:
         X, y, net, loss, optimizer = self.X, self.y, self.net, self.loss, self.optimizer
-        batch = self.task.batch
         for order in self.order:
-            for start in range(0, len(order), batch):
-                rows = order[start : start + batch]
+            for rows in order.split(self.task.batch):
                 optimizer.zero_grad(set_to_none=True)
-                loss(net(X[rows]), y[rows]).backward()
+                loss(net(X.index_select(0, rows)), y.index_select(0, rows)).backward()
                 optimizer.step()
 
     def result(self) -> list[np.ndarray]:
