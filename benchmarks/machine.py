@@ -43,11 +43,11 @@ def most_threads() -> int:
 
 
 def cache_of_a_core() -> int:
-    """Return the size of the second-level cache in bytes, or 1 MiB where it is not known."""
-    try:
-        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 1 << 20
-    except (AttributeError, ValueError, OSError):
-        return 1 << 20
+    """Return the size of the second-level cache in bytes, or 1 MiB where Linux does not say it."""
+    with suppress(OSError, ValueError):
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(size.removesuffix("K")) << 10
+    return 1 << 20
 
 
 def description() -> dict[str, Any]:
