@@ -3,9 +3,12 @@
 #   VENV       where the working environment stands              (.venv)
 #   TESTS      what `make test` runs, with any pytest options    (everything)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
+#   BENCH_VENV where the environment of the benchmark stands     (.venv-bench)
+#   BENCH_ARGS what `make bench` says to the suite, such as --only tabular
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 
 BIN := $(abspath $(VENV))/bin
 PY := $(BIN)/python
@@ -23,11 +26,13 @@ SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
 SANITIZED := build/sanitize
 SANITIZED_TESTS ?= $(addprefix tests/test_,kernels.py dense.py gradients.py training.py predict.py)
 TRACED := build/coverage
+BENCH := $(abspath $(BENCH_VENV))/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test lint format sanitize coverage sdist wheel test-wheel clean
+.PHONY: help build demo test lint format sanitize coverage sdist wheel test-wheel bench \
+        bench-quick clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -72,6 +77,7 @@ lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -Isrc $(filter %.c,$(KERNELS))
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 format: $(STAMPS)/dev ## rewrite Python and C the way lint wants them
 	$(BIN)/ruff check --fix
@@ -128,8 +134,29 @@ wheel: dist/.wheel ## build dist/cymlp-*.whl with its OpenMP library inside; pri
 test-wheel: dist/.wheel ## run the suite against the wheel, in a clean environment elsewhere
 	tools/test_wheel.sh $(PYTHON) dist/*.whl
 
-clean: ## remove the environment and everything that was built
+# ---- benchmark ----
+
+# What is timed is the wheel, as users install it. The libraries that it is compared with stay.
+$(BENCH_VENV)/.make/peers: benchmarks/requirements.txt
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH) -m pip install --quiet --disable-pip-version-check --requirement $<
+	mkdir -p $(@D)
+	touch $@
+
+$(BENCH_VENV)/.make/cymlp: dist/.wheel | $(BENCH_VENV)/.make/peers
+	$(BENCH) -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	$(BENCH) -m pip install --quiet --disable-pip-version-check dist/*.whl
+	touch $@
+
+bench: $(BENCH_VENV)/.make/cymlp ## time it and its peers; write tables and a plot (40 minutes)
+	$(BENCH) benchmarks --wheel dist/*.whl $(BENCH_ARGS)
+
+bench-quick: $(BENCH_VENV)/.make/cymlp ## the same on a part of the work (4 minutes)
+	$(BENCH) benchmarks --quick --wheel dist/*.whl $(BENCH_ARGS)
+
+clean: ## remove the environments and everything that was built
 	if [ -d $(STAMPS) ]; then rm -rf $(VENV); fi
+	if [ -d $(BENCH_VENV)/.make ]; then rm -rf $(BENCH_VENV); fi
 	rm -rf build dist cymlp.egg-info cymlp/*.so cymlp/*.c .coverage
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find cymlp tests tools benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
