@@ -35,6 +35,10 @@ cdef inline double weight_at(const Samples* samples, Py_ssize_t index) noexcept 
     return samples.weight[sample(samples, index)] if samples.weight != NULL else 1
 
 
+cdef inline const void* row_of(const Samples* samples, Py_ssize_t index) noexcept nogil:
+    return samples.x + sample(samples, index) * samples.x_stride
+
+
 # The sum of the weights of n_rows samples, always taken in the same order.
 cdef double total_weight(
     const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil

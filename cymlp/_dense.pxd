@@ -1,6 +1,8 @@
 """One dense layer: forward pass, delta propagation, batch-averaged weight and bias update."""
 
-from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Step
+from libc.stdint cimport uint64_t
+
+from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Nonzeros, Step
 
 
 # Parameters of a layer with what training keeps for each of them, all in the same layout.
@@ -20,6 +22,33 @@ cdef struct Dense:
     Parameters kernel     # (inputs, units) in panels of units
     Parameters bias       # (units,) filled with zeros to whole vectors
     char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
+
+
+# What some rows of a batch bring to a layer. Where it is known which inputs are not zero, only
+# those are multiplied.
+cdef struct Inputs:
+    const void* const* rows__b_i
+    Nonzeros nonzeros
+
+
+cdef inline Inputs inputs_from(Inputs inputs, Py_ssize_t row) noexcept nogil:
+    """The inputs of the rows from `row` on."""
+    inputs.rows__b_i += row
+    if inputs.nonzeros.bits__bw != NULL:
+        inputs.nonzeros.bits__bw += row * inputs.nonzeros.stride
+    if inputs.nonzeros.starts__bw != NULL:
+        inputs.nonzeros.starts__bw += row * inputs.nonzeros.stride
+    return inputs
+
+
+cdef inline Inputs all_inputs(const void* const* rows__b_i) noexcept nogil:
+    """Inputs of which all are multiplied."""
+    cdef Inputs inputs
+    inputs.rows__b_i = rows__b_i
+    inputs.nonzeros.bits__bw = NULL
+    inputs.nonzeros.starts__bw = NULL
+    inputs.nonzeros.stride = 0
+    return inputs
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
@@ -51,10 +80,11 @@ cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
 
 # y = activation(x kernel + bias). Where `padded`, whole vectors are stored, zeros past the units
-# before the activation; otherwise nothing past the units is touched.
+# before the activation; otherwise nothing past the units is touched. Inputs whose non-zeros are
+# known go with `padded` only.
 cdef void dense_forward(
-    const Dense* layer, int activation, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    char* y__bo, Py_ssize_t y_stride, bint padded) noexcept nogil
+    const Dense* layer, int activation, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
+    Py_ssize_t y_stride, bint padded) noexcept nogil
 
 # delta_below = (delta kernel^T) * activation_below'(y_below), in whole vectors, zeros past the end.
 cdef void dense_propagate(
@@ -65,9 +95,9 @@ cdef void dense_propagate(
 # Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
 # whole vectors. Returns the sum of the item's squared weights from before, 0 without a penalty.
 cdef double dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
-    const Step* step, char* scratch) noexcept nogil
+    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
+    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step,
+    char* scratch) noexcept nogil
 
 # Updates one item by the gradient that the layer's parameters hold.
 cdef void dense_apply_item(

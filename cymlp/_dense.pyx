@@ -8,6 +8,7 @@ import numpy as np
 
 from cython.parallel cimport prange
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
@@ -31,35 +32,38 @@ cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil:
 
 
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil:
-    return TILE_BYTES + kernels.block_rows * n_rows * kernels.item_size
+    cdef Py_ssize_t strips = kernels.block_rows * n_rows * kernels.item_size
+    cdef Py_ssize_t turned = ceil_div(n_rows, 64) * 64 * sizeof(uint64_t)
+    return max(TILE_BYTES + strips, turned + run_bytes(kernels))
+
+
+cdef inline Py_ssize_t run_bytes(const KernelTable* kernels) noexcept nogil:
+    """Bytes of a block's gradient in a run of panels."""
+    cdef Py_ssize_t width = kernels.run_panels * kernels.panel_vecs * kernels.lanes
+    return kernels.block_rows * width * kernels.item_size
 
 
 # A matrix in panels. first_column(n_panels) is the number of columns with their padding.
 cdef struct Panels:
     Py_ssize_t n_panels
-    Py_ssize_t n_vecs
-    Py_ssize_t lanes
+    Py_ssize_t full_width
+    Py_ssize_t n_columns            # with their padding
 
 
 cdef inline Panels panels_of(const KernelTable* kernels, Py_ssize_t n_columns) noexcept nogil:
     cdef Panels panels
-    panels.lanes = kernels.lanes
-    panels.n_vecs = ceil_div(n_columns, kernels.lanes)
-    panels.n_panels = ceil_div(panels.n_vecs, kernels.panel_vecs)
+    panels.full_width = kernels.panel_vecs * kernels.lanes
+    panels.n_columns = padded_size(n_columns, kernels.lanes)
+    panels.n_panels = ceil_div(n_columns, panels.full_width)
     return panels
 
 
 cdef inline Py_ssize_t first_column(const Panels* panels, Py_ssize_t p) noexcept nogil:
-    return panels.n_vecs * p // panels.n_panels * panels.lanes
+    return min(p * panels.full_width, panels.n_columns)
 
 
 cdef inline Py_ssize_t panel_width(const Panels* panels, Py_ssize_t p) noexcept nogil:
     return first_column(panels, p + 1) - first_column(panels, p)
-
-
-cdef inline Py_ssize_t panel_with(const Panels* panels, Py_ssize_t column) noexcept nogil:
-    """The panel that holds a column."""
-    return ((column // panels.lanes + 1) * panels.n_panels - 1) // panels.n_vecs
 
 
 cdef void tiles_forward(
@@ -104,13 +108,19 @@ cdef void tiles_forward(
 
 
 cdef void dense_forward(
-    const Dense* layer, int activation, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    char* y__bo, Py_ssize_t y_stride, bint padded
+    const Dense* layer, int activation, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
+    Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    tiles_forward(
-        layer.kernels, n_rows, layer.n_inputs, layer.n_units, x_rows__b_i,
-        layer.kernel.values, layer.bias.values, activation == CYMLP_RELU, y__bo, y_stride, padded)
-    if activation != CYMLP_RELU:
+    cdef bint relu = activation == CYMLP_RELU
+    if inputs.nonzeros.bits__bw != NULL:
+        layer.kernels.sparse_forward(
+            n_rows, layer.n_units, layer.n_inputs, inputs.rows__b_i, inputs.nonzeros,
+            layer.kernel.values, layer.bias.values, relu, y__bo, y_stride)
+    else:
+        tiles_forward(
+            layer.kernels, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
+            layer.kernel.values, layer.bias.values, relu, y__bo, y_stride, padded)
+    if not relu:
         layer.kernels.activate[activation](n_rows, layer.n_units, y__bo, y_stride)
 
 
@@ -139,7 +149,7 @@ cdef void transpose_block(
     cdef Py_ssize_t t, row, q, first_across, width_across
     for t in range(ceil_div(n_rows, lanes)):
         row = first_row + t * lanes
-        q = panel_with(&across, row)
+        q = row // across.full_width
         first_across = first_column(&across, q)
         width_across = panel_width(&across, q)
         kernels.transpose_tile(
@@ -172,26 +182,24 @@ cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil:
 
 cdef double update_block(
     const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
-    const Step* step, char* scratch
+    const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
+    char* scratch
 ) noexcept nogil:
+    """Move a block tile by tile: a gradient is used up while it is in the first-level cache."""
     cdef const KernelTable* kernels = layer.kernels
     cdef Panels panels = panels_of(kernels, layer.n_units)
     cdef Py_ssize_t tile_rows = kernels.tile_rows, item = kernels.item_size
     cdef Py_ssize_t first = block * kernels.block_rows
     cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
-    cdef Step penalized = step[0]
     cdef char* strips = scratch + TILE_BYTES
     cdef Py_ssize_t p, t, row, count, column, width, offset
     cdef double squares = 0
-    penalized.l2 = l2_of(layer, batch_weight)
     kernels.pack_block(n_rows, n_inputs, x_rows__b_i, first, strips)
     for p in range(panels.n_panels):
         column = first_column(&panels, p)
         width = panel_width(&panels, p)
         offset = (layer.n_inputs * column + first * width) * item
-        if layer.l2 != 0:
-            squares += kernels.sum_of_squares(n_inputs * width, layer.kernel.values + offset)
+        squares += squares_of(layer, offset, n_inputs * width)
         for t in range(ceil_div(n_inputs, tile_rows)):
             row = t * tile_rows
             count = min(tile_rows, n_inputs - row)
@@ -199,12 +207,56 @@ cdef double update_block(
                 count, width, n_rows, strips + row * n_rows * item,
                 delta__bo + column * item, delta_stride, scratch,
                 ahead_of(&layer.kernel, offset, count * width * item))
-            update_span(
-                kernels, &layer.kernel, offset, count * width, scratch, optimizer, &penalized)
+            update_span(kernels, &layer.kernel, offset, count * width, scratch, optimizer, step)
             offset += count * width * item
         if layer.transposed != NULL and not keeps_gradient(optimizer):
             transpose_block(layer, &panels, p, first, n_inputs)
     return squares
+
+
+cdef double update_block_sparse(
+    const Dense* layer, Py_ssize_t block, Py_ssize_t n_rows, Inputs inputs,
+    const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
+    char* scratch
+) noexcept nogil:
+    """Move a block by a gradient that is summed over what is not zero."""
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
+    cdef Py_ssize_t first = block * kernels.block_rows
+    cdef Py_ssize_t n_inputs = min(<Py_ssize_t> kernels.block_rows, layer.n_inputs - first)
+    cdef uint64_t* turned = <uint64_t*> (scratch + run_bytes(kernels))
+    cdef Py_ssize_t run, p, stop, column, offset, count
+    cdef double squares = 0
+    kernels.turn_nonzeros(n_rows, block, inputs.nonzeros, turned)
+    for run in range(ceil_div(panels.n_panels, kernels.run_panels)):
+        p = run * kernels.run_panels
+        stop = min(panels.n_panels, p + <Py_ssize_t> kernels.run_panels)
+        column = first_column(&panels, p)
+        kernels.sparse_gradient(
+            n_rows, (first_column(&panels, stop) - column) // lanes, first, n_inputs,
+            inputs.rows__b_i, inputs.nonzeros, turned, delta__bo + column * item, delta_stride,
+            scratch)
+        for p in range(p, stop):
+            count = n_inputs * panel_width(&panels, p)
+            offset = layer.n_inputs * first_column(&panels, p)
+            offset = (offset + first * panel_width(&panels, p)) * item
+            squares += squares_of(layer, offset, count)
+            update_span(
+                kernels, &layer.kernel, offset, count,
+                scratch + (first_column(&panels, p) - column) * n_inputs * item, optimizer, step)
+            if layer.transposed != NULL and not keeps_gradient(optimizer):
+                transpose_block(layer, &panels, p, first, n_inputs)
+    return squares
+
+
+cdef inline double squares_of(
+    const Dense* layer, Py_ssize_t offset, Py_ssize_t n
+) noexcept nogil:
+    """The sum of some squared weights, where there is a penalty on them."""
+    if layer.l2 == 0:
+        return 0
+    return layer.kernels.sum_of_squares(n, layer.kernel.values + offset)
 
 
 cdef inline Ahead ahead_of(
@@ -232,16 +284,20 @@ cdef void update_bias(
 
 
 cdef double dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, const void* const* x_rows__b_i,
-    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
-    const Step* step, char* scratch
+    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
+    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch
 ) noexcept nogil:
-    if index < n_items(layer) - 1:
-        return update_block(
-            layer, index, n_rows, x_rows__b_i, delta__bo, delta_stride, batch_weight, optimizer,
-            step, scratch)
-    update_bias(layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch)
-    return 0
+    cdef Step penalized = step[0]
+    if index == n_items(layer) - 1:
+        update_bias(layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch)
+        return 0
+    penalized.l2 = l2_of(layer, batch_weight)
+    if inputs.nonzeros.bits__bw != NULL:
+        return update_block_sparse(
+            layer, index, n_rows, inputs, delta__bo, delta_stride, optimizer, &penalized, scratch)
+    return update_block(
+        layer, index, n_rows, inputs.rows__b_i, delta__bo, delta_stride, optimizer, &penalized,
+        scratch)
 
 
 cdef void dense_apply_item(
@@ -369,7 +425,7 @@ def forward(x, kernel, bias, int activation, *, isa=None, int n_threads=1):
     cdef Py_ssize_t t
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         dense_forward(
-            layer, activation, min(tile, n_rows - t * tile), operand.rows + t * tile,
+            layer, activation, min(tile, n_rows - t * tile), all_inputs(operand.rows + t * tile),
             out + t * tile * row_bytes, n_units, False)
     return y
 
@@ -454,6 +510,6 @@ def gradient(x, delta, *, isa=None, int n_threads=1):
     cdef Py_ssize_t index
     for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
         dense_update_item(
-            layer, index, n_rows, operand.rows, delta_rows, stride, 1,
+            layer, index, n_rows, all_inputs(operand.rows), delta_rows, stride, 1,
             CYMLP_GRADIENT, &step, scratch + index * size)
     return unpack(layer.kernels, kernel_gradient, n_units), bias_gradient[:n_units].copy()

@@ -20,7 +20,7 @@ from cymlp import _validate
 from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
 from cymlp._batch cimport (
     Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows)
-from cymlp._dense cimport ceil_div, dense_forward, l2_of
+from cymlp._dense cimport all_inputs, ceil_div, dense_forward, l2_of
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -282,12 +282,13 @@ cdef void run_rows(
                 stride = program.layers[i].n_units
                 y = room.out[i] + row * stride * item
                 dense_forward(
-                    &program.layers[i], activation, n_rows, rows.x, y, stride, False)
+                    &program.layers[i], activation, n_rows, all_inputs(rows.x), y, stride, False)
             else:
                 # Two buffers in turn: the other one may hold what this layer reads.
                 stride = program.strides[i]
                 y = buffers + i % 2 * room.buffer_bytes
-                dense_forward(&program.layers[i], activation, n_rows, rows.x, y, stride, True)
+                dense_forward(
+                    &program.layers[i], activation, n_rows, all_inputs(rows.x), y, stride, True)
             for b in range(n_rows):
                 rows.x[b] = y + b * stride * item
         if evaluates:

@@ -1,6 +1,6 @@
 """The border to the C kernels, src/kernels.h, whose comments say what each kernel does."""
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" nogil:
@@ -36,6 +36,11 @@ cdef extern from "kernels.h" nogil:
         const char* line[3]
         size_t n_lines
 
+    ctypedef struct Nonzeros "cymlp_nonzeros":
+        const uint64_t* bits__bw
+        const uint32_t* starts__bw
+        size_t stride
+
     ctypedef struct Next "cymlp_next":
         const char* start
         size_t step
@@ -58,6 +63,7 @@ cdef extern from "kernels.h" nogil:
         size_t item_size
         size_t lanes
         size_t panel_vecs
+        size_t run_panels
         size_t tile_rows
         size_t block_rows
         void (*dense_tile)(
@@ -67,6 +73,13 @@ cdef extern from "kernels.h" nogil:
         void (*dense_row)(
             size_t n_units, size_t n_columns, size_t n_inputs, const void* x__i,
             const void* w__pip, const void* bias__o, int relu, void* y__o) noexcept nogil
+        size_t (*find_nonzeros)(
+            size_t n_rows, size_t n_inputs, const void* const* x_rows__b_i, uint64_t* bits__bw,
+            size_t bits_stride) noexcept nogil
+        void (*sparse_forward)(
+            size_t n_rows, size_t n_units, size_t n_inputs, const void* const* x_rows__b_i,
+            Nonzeros nonzeros, const void* w__pip, const void* bias__o, int relu, void* y__bo,
+            size_t y_stride) noexcept nogil
         void (*pack_block)(
             size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
             size_t first_column, void* strips__sbt) noexcept nogil
@@ -74,6 +87,12 @@ cdef extern from "kernels.h" nogil:
             size_t n_inputs, size_t width, size_t n_rows, const void* strip__bt,
             const void* delta__bp, size_t delta_stride, void* g__tp,
             Ahead ahead) noexcept nogil
+        void (*turn_nonzeros)(
+            size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
+        void (*sparse_gradient)(
+            size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
+            const void* const* x_rows__b_i, Nonzeros nonzeros, const uint64_t* rows__ci,
+            const void* delta__bo, size_t delta_stride, void* g__pip) noexcept nogil
         void (*column_sum)(
             size_t n_rows, const void* delta__bl, size_t delta_stride,
             void* sum__l) noexcept nogil

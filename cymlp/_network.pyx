@@ -20,11 +20,11 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows, total_weight,
-    weight_at)
+    Arena, BatchRows, Samples, address, describe, gather, row_of, rows_room, take_rows,
+    total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
-    keeps_gradient, l2_of, n_items, scratch_size)
+    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
+    inputs_from, keeps_gradient, l2_of, n_items, scratch_size)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, Step, optimizer_step)
 from cymlp._program cimport (
@@ -44,6 +44,13 @@ cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
 # Rows of a batch that are in memory at once where the update is not fused.
 cdef Py_ssize_t SLICE_ROWS = 4096
+
+
+# Inputs that a first layer must have for its zeros to be looked for, the rows that are looked at,
+# and the share of non-zeros below which it is faster to multiply only these.
+cdef Py_ssize_t SPARSE_INPUTS = 64
+cdef Py_ssize_t DENSITY_ROWS = 8
+cdef double SPARSE_SHARE = 0.4
 
 
 # What the threads of a team share while they train. Thread 0 changes it, and all but `stop` only
@@ -111,6 +118,7 @@ cdef class Network(Program):
     cdef char** deltas
     cdef const void*** output_rows  # per layer, pointers to the rows of outputs
     cdef const void*** delta_rows
+    cdef uint64_t* nonzero_bits     # of the first layer's inputs
     cdef double* squares            # per item of the update
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
@@ -363,22 +371,42 @@ cdef class Network(Program):
         cdef Py_ssize_t slice_rows = self._slice_rows(run)
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
+        cdef Inputs inputs = self._inputs(run, n_rows)
         for s in range(ceil_div(n_rows, slice_rows)):
             start = s * slice_rows
             count = min(slice_rows, n_rows - start)
             if not fused:
                 optimizer = CYMLP_GRADIENT if s == 0 else CYMLP_ACCUMULATE
             self._rows(
-                run, run.first + start, share(count, tile, thread, team),
+                run, &inputs, run.first + start, share(count, tile, thread, team),
                 share(count, tile, thread + 1, team), weight, thread)
             if agree_to_stop(run, thread, team, turn):
                 return True
-            self._update(run, count, weight, optimizer, thread, team)
+            self._update(run, &inputs, count, weight, optimizer, thread, team)
             if thread == 0:
                 self._count(run, run.first + start, count)
             if not fused and agree_to_stop(run, thread, team, turn):
                 return True
         return False
+
+    cdef Inputs _inputs(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
+        """Where a batch's inputs will stand, and whether their zeros are to be left out.
+
+        Every thread finds the same answer in the same few rows.
+        """
+        cdef Inputs inputs = all_inputs(self.rows.x)
+        cdef const Dense* layer = &self.layers[0]
+        cdef Py_ssize_t b, some = min(n_rows, DENSITY_ROWS), total = 0
+        cdef const void* row
+        if layer.n_inputs < SPARSE_INPUTS:
+            return inputs
+        for b in range(some):
+            row = row_of(&run.samples, run.first + b * n_rows // some)
+            total += self.kernels.find_nonzeros(1, layer.n_inputs, &row, NULL, 0)
+        if total < SPARSE_SHARE * <double> (some * layer.n_inputs):
+            inputs.nonzeros.bits__bw = self.nonzero_bits
+            inputs.nonzeros.stride = ceil_div(layer.n_inputs, self.kernels.block_rows)
+        return inputs
 
     cdef bint _is_due(self, Run* run, double flops) noexcept nogil:
         """Whether to look for signals after so many operations more; for thread 0 alone."""
@@ -409,20 +437,21 @@ cdef class Network(Program):
             run.next_look = cymlp_now() + LOOK_EVERY
 
     cdef void _update(
-        self, Run* run, Py_ssize_t n_rows, double weight, int optimizer, int thread, int team
+        self, Run* run, const Inputs* inputs, Py_ssize_t n_rows, double weight, int optimizer,
+        int thread, int team
     ) noexcept nogil:
         """Bring this thread's items of all layers up to date with some rows of the batch."""
         cdef Py_ssize_t i, index, item = 0
         cdef const Dense* layer
-        cdef const void* const* x_rows
+        cdef Inputs below
         cdef double squares
         for i in range(self.n_layers):
             layer = &self.layers[i]
-            x_rows = self.output_rows[i - 1] if i > 0 else self.rows.x
+            below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
             for index in range(n_items(layer)):
                 if item % team == thread and not run.stop:
                     squares = dense_update_item(
-                        layer, index, n_rows, x_rows, self.deltas[i], self.strides[i], weight,
+                        layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
                     if optimizer != CYMLP_ACCUMULATE:
                         self.squares[item] = squares
@@ -440,19 +469,24 @@ cdef class Network(Program):
                 item += 1
 
     cdef void _rows(
-        self, Run* run, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, double weight,
-        int thread
+        self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,
+        Py_ssize_t stop, double weight, int thread
     ) noexcept nogil:
         """Take rows of the batch through forward pass, loss and delta propagation."""
         cdef Py_ssize_t chunk, row, n_rows, i, stride
+        cdef Inputs below
         for chunk in range(ceil_div(stop - start, CHUNK_ROWS)):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
             gather(&run.samples, first, row, row + n_rows, &self.rows)
+            if inputs.nonzeros.bits__bw != NULL:
+                self.kernels.find_nonzeros(
+                    n_rows, self.layers[0].n_inputs, self.rows.x + row,
+                    self.nonzero_bits + row * inputs.nonzeros.stride, inputs.nonzeros.stride)
             for i in range(self.n_layers):
+                below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
                 dense_forward(
-                    &self.layers[i], self._activation(i), n_rows,
-                    (self.output_rows[i - 1] if i > 0 else self.rows.x) + row,
+                    &self.layers[i], self._activation(i), n_rows, inputs_from(below, row),
                     self._at(self.outputs[i], i, row), self.strides[i], True)
                 self._look(run, thread, n_rows, &self.layers[i])
                 if run.stop:
@@ -517,11 +551,12 @@ cdef class Network(Program):
         n_rows = max(n_rows, self.workspace_rows)
         team = max(team, self.workspace_team)
         count = sum([n_items(&self.layers[i]) for i in range(self.n_layers)])
+        words = ceil_div(self.layers[0].n_inputs, self.kernels.block_rows)
         scratch_bytes = Arena.room(scratch_size(self.kernels, n_rows))
         sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
         total = (
             sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
-            + rows_room(n_rows) + Arena.room(8 * count)
+            + rows_room(n_rows) + Arena.room(8 * count) + Arena.room(8 * n_rows * words)
             + Arena.room(scratch_bytes * team))
         cdef Arena arena = Arena(total)
         self.workspace_rows = 0  # until all is laid out
@@ -536,6 +571,7 @@ cdef class Network(Program):
                 self.output_rows[i][b] = self._at(self.outputs[i], i, b)
                 self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
         self.rows = take_rows(arena, n_rows)
+        self.nonzero_bits = <uint64_t*> address(arena.take(n_rows * words, np.uint64))
         self.squares = <double*> address(arena.take(count, np.float64))
         self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
         self.scratch_bytes = scratch_bytes

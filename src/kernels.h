@@ -13,9 +13,9 @@
  * beyond that of its element. A kernel allocates nothing, starts no thread, keeps no state.
  *
  * Panel layout: the columns of a (rows, columns) matrix, filled with zeros to whole vectors, are
- * cut into as few panels of at most panel_vecs vectors as will do, of nearly equal widths: panel p
- * of n begins with the vector n_vecs * p / n. A panel stores its rows one after the other, so that
- * the element (k, j) of a panel stands at k * width + j. The panels follow each other.
+ * cut into panels of panel_vecs vectors; the last one has what is left. A panel stores its rows one
+ * after the other, so that the element (k, j) of a panel stands at k * width + j. The panels follow
+ * each other.
  */
 #ifndef CYMLP_KERNELS_H
 #define CYMLP_KERNELS_H
@@ -86,6 +86,15 @@ typedef struct cymlp_next {
     size_t step;
 } cymlp_next;
 
+/* Which inputs of some rows are not zero. Word w has a bit for each of the block_rows inputs from
+ * w * block_rows on, the lowest one for the first. */
+typedef struct cymlp_nonzeros {
+    const uint64_t *bits__bw;   /* NULL: not known, all are multiplied */
+    const uint32_t *starts__bw; /* not NULL: a row holds nothing but its non-zeros, and this many of
+                                   them stand before those of a word */
+    size_t stride;              /* words from one row to the next */
+} cymlp_nonzeros;
+
 /* In place on z. */
 typedef void cymlp_activate(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride);
 
@@ -107,6 +116,7 @@ typedef struct cymlp_kernels {
     size_t item_size;  /* bytes of an element */
     size_t lanes;      /* columns of a vector */
     size_t panel_vecs; /* most vectors of a panel, and of a register tile */
+    size_t run_panels; /* most panels that the kernels for sparse inputs take at once */
     size_t tile_rows;  /* most rows of a register tile */
     size_t block_rows; /* a multiple of tile_rows and lanes: the rows of weights that an update
                           takes at once */
@@ -124,6 +134,16 @@ typedef struct cymlp_kernels {
     void (*dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                       const void *w__pip, const void *bias__o, int relu, void *y__o);
 
+    /* Fills bits, unless NULL, for rows that hold all inputs; returns how many are not zero. */
+    size_t (*find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
+                            uint64_t *bits__bw, size_t bits_stride);
+
+    /* y = x w + bias, then max(y, 0) where relu is not 0: all units, in whole vectors. */
+    void (*sparse_forward)(size_t n_rows, size_t n_units, size_t n_inputs,
+                           const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                           const void *w__pip, const void *bias__o, int relu, void *y__bo,
+                           size_t y_stride);
+
     /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
      * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
      * row * tile_rows + column. Past n_columns the last strip is left as it is. */
@@ -135,6 +155,17 @@ typedef struct cymlp_kernels {
     void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
                           const void *delta__bp, size_t delta_stride, void *g__tp,
                           cymlp_ahead ahead);
+
+    /* The bits of one word, by input: word c * 64 + i tells which of the 64 rows from c * 64 on
+     * have input i. rows__ci has room for whole runs of 64 rows. */
+    void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
+
+    /* g = x^T delta for at most block_rows inputs, from the first of a word on, and n_vecs vectors
+     * of outputs, which are cut into panels from their first one on: at most run_panels of them. */
+    void (*sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
+                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                            const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
+                            void *g__pip);
 
     /* The sum over rows of one vector of columns. */
     void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);

@@ -9,6 +9,10 @@
 #include <string.h>
 
 #ifdef _MSC_VER
+#include <intrin.h>
+#endif
+
+#ifdef _MSC_VER
 #define FORCE_INLINE __forceinline
 #else
 #define FORCE_INLINE inline __attribute__((always_inline))
@@ -37,5 +41,33 @@
 #define TILES_4_BY_2(X) TILES_4_BY(X, 1) TILES_4_BY(X, 2)
 #define TILES_6_BY_2(X) TILES_6_BY(X, 1) TILES_6_BY(X, 2)
 #define TILES_8_BY_3(X) TILES_8_BY(X, 1) TILES_8_BY(X, 2) TILES_8_BY(X, 3)
+
+/* X(whole panels, vectors of the last one) for every run of panels that passes at once. */
+#define RUNS_WITH(X, FULL) X(FULL, 1) X(FULL, 2)
+#define RUNS_2_BY_2(X) RUNS_WITH(X, 0) RUNS_WITH(X, 1) RUNS_WITH(X, 2)
+#define RUNS_2_BY_3(X) RUNS_2_BY_2(X) X(0, 3) X(1, 3) X(2, 3)
+#define RUNS_4_BY_2(X) RUNS_2_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
+
+/* Of a word that is not 0. */
+static inline int lowest_bit(uint64_t word) {
+#ifdef _MSC_VER
+    unsigned long index;
+    _BitScanForward64(&index, word);
+    return (int)index;
+#else
+    return __builtin_ctzll(word);
+#endif
+}
+
+static inline int count_bits(uint64_t word) {
+#ifdef __GNUC__
+    return __builtin_popcountll(word);
+#else
+    word -= (word >> 1) & 0x5555555555555555u;
+    word = (word & 0x3333333333333333u) + ((word >> 2) & 0x3333333333333333u);
+    word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (int)((word * 0x0101010101010101u) >> 56);
+#endif
+}
 
 #endif

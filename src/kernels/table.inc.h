@@ -12,6 +12,7 @@
 #include "elementary.inc.h"
 #include "gemm.inc.h"
 #include "gemv.inc.h"
+#include "sparse.inc.h"
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
@@ -21,12 +22,17 @@ static const cymlp_kernels NAME(table) = {
     .item_size = sizeof(REAL),
     .lanes = LANES,
     .panel_vecs = PANEL_VECS,
+    .run_panels = MOST_FULL + 1,
     .tile_rows = TILE_ROWS,
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
     .dense_row = NAME(dense_row),
+    .find_nonzeros = NAME(find_nonzeros),
+    .sparse_forward = NAME(sparse_forward),
     .pack_block = NAME(pack_block),
     .gradient_tile = NAME(gradient_tile),
+    .turn_nonzeros = NAME(turn_nonzeros),
+    .sparse_gradient = NAME(sparse_gradient),
     .column_sum = NAME(column_sum),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
@@ -74,6 +80,8 @@ static const cymlp_kernels NAME(table) = {
 #undef NAME
 #undef TILE_ROWS
 #undef PANEL_VECS
+#undef MOST_FULL
+#undef FOR_EACH_RUN
 #undef FOR_EACH_TILE
 #undef BLOCK_ROWS
 #undef LANES
@@ -96,6 +104,7 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_abs
 #undef vec_copysign
 #undef vec_if_less
+#undef vec_nonzero
 #undef vec_pow2
 #undef vec_transpose
 #undef vec_quotient

@@ -5,6 +5,8 @@
 #define PANEL_VECS 2
 #define FOR_EACH_TILE TILES_6_BY_2
 #define BLOCK_ROWS 48
+#define MOST_FULL 4
+#define FOR_EACH_RUN RUNS_4_BY_2
 
 #if CYMLP_DOUBLE
 
@@ -27,6 +29,9 @@
 #define vec_copysign(a, b) \
     _mm256_or_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a), _mm256_and_pd(_mm256_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ))
+
+#define vec_nonzero(a) \
+    (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_UQ))
 
 static inline vec NAME(vec_pow2)(vec n) {
     const __m256i exponent =
@@ -78,6 +83,9 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     _mm256_or_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), \
                  _mm256_and_ps(_mm256_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ))
+
+#define vec_nonzero(a) \
+    (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ))
 
 static inline vec NAME(vec_pow2)(vec n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

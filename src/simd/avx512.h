@@ -5,6 +5,8 @@
 #define PANEL_VECS 3
 #define FOR_EACH_TILE TILES_8_BY_3
 #define BLOCK_ROWS 64
+#define MOST_FULL 2
+#define FOR_EACH_RUN RUNS_2_BY_3
 
 #if CYMLP_DOUBLE
 
@@ -28,6 +30,7 @@
     _mm512_or_pd(_mm512_andnot_pd(_mm512_set1_pd(-0.0), a), _mm512_and_pd(_mm512_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
+#define vec_nonzero(a) _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_UQ)
 #define vec_pow2(n) _mm512_scalef_pd(_mm512_set1_pd(1.0), n)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
@@ -79,6 +82,7 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
                  _mm512_and_ps(_mm512_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
+#define vec_nonzero(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ)
 #define vec_pow2(n) _mm512_scalef_ps(_mm512_set1_ps(1.0f), n)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)

@@ -9,6 +9,7 @@
  *     vec_round(a)                  to the nearest integer, |a| < 2^22 (float) or 2^51 (double)
  *     vec_copysign(a, b)            |a| with the sign of b
  *     vec_if_less(a, b, yes, no)    yes where a < b, else no
+ *     vec_nonzero(a)                a bit per lane: 1 where it is not 0
  *     vec_pow2(n)                   2^n for integers n of the normal exponent range
  *     vec_load_some(p, count, fill), vec_store_some(p, count, v)
  *                                   the first count <= LANES lanes, nothing else is touched
@@ -21,6 +22,8 @@
 #define PANEL_VECS 2
 #define FOR_EACH_TILE TILES_4_BY_2
 #define BLOCK_ROWS 48
+#define MOST_FULL 2
+#define FOR_EACH_RUN RUNS_2_BY_2
 #define LANES (16 / (int)sizeof(REAL))
 
 #ifdef __GNUC__
@@ -119,6 +122,14 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     }
 }
 
+static inline unsigned NAME(vec_nonzero)(vec a) {
+    unsigned bits = 0;
+    for (int l = 0; l < LANES; l++) {
+        bits |= (unsigned)(LANE(a) != 0) << l;
+    }
+    return bits;
+}
+
 static inline void NAME(vec_transpose)(vec square[LANES]) {
     for (int k = 0; k < LANES; k++) {
         for (int l = 0; l < k; l++) {
@@ -154,5 +165,6 @@ static inline void NAME(vec_transpose)(vec square[LANES]) {
 #define vec_copysign(a, b) NAME(vec_copysign)(a, b)
 #define vec_if_less(a, b, yes, no) NAME(vec_if_less)(a, b, yes, no)
 #define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_nonzero(a) NAME(vec_nonzero)(a)
 #define vec_transpose(square) NAME(vec_transpose)(square)
 #define vec_quotient(a, b) vec_div(a, b)

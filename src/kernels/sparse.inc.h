@@ -1,0 +1,231 @@
+/* The first layer on inputs that are mostly zero: only what is not zero is multiplied.
+ *
+ * Which inputs of a row are not zero is told by bits. A word holds the bits of BLOCK_ROWS inputs,
+ * the lowest bit of the first word being the first input's. The products are added in the order in
+ * which the dense kernels add them, and a product that is left out would have been zero: with
+ * finite weights the results are the same, bit for bit.
+ *
+ * A run of panels passes at once, MOST_FULL whole ones and one of any width, each vector an
+ * accumulator in a register: with fewer, each addition would wait for the one before. */
+
+static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
+                                  uint64_t *bits__bw, size_t bits_stride) {
+    size_t total = 0;
+    for (size_t b = 0; b < n_rows; b++) {
+        const REAL *x = (const REAL *)x_rows__b_i[b];
+        uint64_t *bits = bits__bw ? bits__bw + b * bits_stride : NULL;
+        for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
+            const size_t end = n_inputs - first < BLOCK_ROWS ? n_inputs : first + BLOCK_ROWS;
+            uint64_t word = 0;
+            for (size_t i = first; i < end; i += LANES) {
+                const size_t some = end - i < LANES ? end - i : LANES;
+                word |= (uint64_t)vec_nonzero(NAME(load_up_to)(x + i, some, 0)) << (i - first);
+            }
+            if (bits) {
+                *bits++ = word;
+            }
+            total += (size_t)count_bits(word);
+        }
+    }
+    return total;
+}
+
+/* Adds the inputs of one word of one row to the sums of a run of panels. */
+static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, uint64_t bits,
+                                            const REAL *x, int is_packed, const REAL *w__pip,
+                                            size_t panel_size, size_t back, const REAL *start__o,
+                                            int relu, REAL *y__o) {
+    const int n_vecs = n_full * PANEL_VECS + n_last;
+    const REAL *w_last = w__pip + (size_t)n_full * panel_size - back;
+    vec sum[MOST_VECS];
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        sum[v] = vec_load(start__o + v * LANES);
+    }
+    while (bits) {
+        const size_t i = (size_t)lowest_bit(bits);
+        const vec xi = vec_set1(is_packed ? *x++ : x[i]);
+        const REAL *w = w__pip + i * PANEL_VECS * LANES;
+        bits &= bits - 1;
+        UNROLL
+        for (int p = 0; p < n_full; p++) {
+            UNROLL
+            for (int v = 0; v < PANEL_VECS; v++) {
+                const vec wv = vec_load(w + (size_t)p * panel_size + v * LANES);
+                sum[p * PANEL_VECS + v] = vec_fma(xi, wv, sum[p * PANEL_VECS + v]);
+            }
+        }
+        UNROLL
+        for (int v = 0; v < n_last; v++) {
+            const vec wv = vec_load(w_last + (i * (size_t)n_last + (size_t)v) * LANES);
+            sum[n_full * PANEL_VECS + v] = vec_fma(xi, wv, sum[n_full * PANEL_VECS + v]);
+        }
+    }
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        if (relu) {
+            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
+        }
+        vec_store(y__o + v * LANES, sum[v]);
+    }
+}
+
+/* A word of all rows before the next one: its part of the weights stays in the cache. */
+static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_last, size_t n_rows,
+                                           size_t n_inputs, const void *const *x_rows__b_i,
+                                           cymlp_nonzeros nonzeros, const REAL *w__pip,
+                                           const REAL *bias__o, int relu, REAL *y__bo,
+                                           size_t y_stride) {
+    const size_t n_words = (n_inputs + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const size_t panel_size = n_inputs * PANEL_VECS * LANES;
+    for (size_t word = 0; word < n_words; word++) {
+        /* The last panel is narrower: its rows lie closer than those of the others. */
+        const size_t first = word * BLOCK_ROWS;
+        const size_t back = first * (size_t)(PANEL_VECS - n_last) * LANES;
+        for (size_t b = 0; b < n_rows; b++) {
+            const uint64_t bits = nonzeros.bits__bw[b * nonzeros.stride + word];
+            const REAL *x = (const REAL *)x_rows__b_i[b];
+            REAL *y = y__bo + b * y_stride;
+            const REAL *start = word ? y : bias__o;
+            const int last_relu = relu && word == n_words - 1;
+            if (nonzeros.starts__bw) {
+                x += nonzeros.starts__bw[b * nonzeros.stride + word];
+                NAME(forward_word)(n_full, n_last, bits, x, 1, w__pip + first * PANEL_VECS * LANES,
+                                   panel_size, back, start, last_relu, y);
+            } else {
+                NAME(forward_word)(n_full, n_last, bits, x + first, 0,
+                                   w__pip + first * PANEL_VECS * LANES, panel_size, back, start,
+                                   last_relu, y);
+            }
+        }
+    }
+}
+
+static void NAME(sparse_forward)(size_t n_rows, size_t n_units, size_t n_inputs,
+                                 const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                                 const void *w__pip, const void *bias__o, int relu, void *y__bo,
+                                 size_t y_stride) {
+    const size_t n_vecs = (n_units + LANES - 1) / LANES;
+    for (size_t first = 0; first < n_vecs; first += MOST_VECS) {
+        const size_t n_run = n_vecs - first < MOST_VECS ? n_vecs - first : MOST_VECS;
+        const size_t n_full = (n_run - 1) / PANEL_VECS;
+        const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
+        const REAL *bias = (const REAL *)bias__o + first * LANES;
+        REAL *y = (REAL *)y__bo + first * LANES;
+        switch (RUN(n_full, n_run - n_full * PANEL_VECS)) {
+#define CASE(FULL, LAST)                                                                         \
+    case RUN(FULL, LAST):                                                                        \
+        NAME(forward_run)(FULL, LAST, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, relu, y, \
+                          y_stride);                                                             \
+        break;
+            FOR_EACH_RUN(CASE)
+#undef CASE
+        }
+    }
+}
+
+/* Turns 64 words of 64 bits: afterwards bit b of word i is what bit i of word b was.
+ * H. S. Warren, Hacker's Delight, section 7-3. */
+static void NAME(turn_bits)(uint64_t words[64]) {
+    uint64_t mask = 0x00000000ffffffffu;
+    for (int step = 32; step; step /= 2, mask ^= mask << step) {
+        for (int i = 0; i < 64; i += 2 * step) {
+            for (int j = i; j < i + step; j++) {
+                const uint64_t swapped = ((words[j] >> step) ^ words[j + step]) & mask;
+                words[j] ^= swapped << step;
+                words[j + step] ^= swapped;
+            }
+        }
+    }
+}
+
+static void NAME(turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros,
+                                uint64_t *rows__ci) {
+    for (size_t first = 0; first < n_rows; first += 64) {
+        uint64_t *words = rows__ci + first;
+        for (size_t b = 0; b < 64; b++) {
+            words[b] =
+                first + b < n_rows ? nonzeros.bits__bw[(first + b) * nonzeros.stride + word] : 0;
+        }
+        NAME(turn_bits)(words);
+    }
+}
+
+/* The gradient of one input's weights in a run of panels, over the rows of one word. */
+static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last, uint64_t rows,
+                                             size_t input, const void *const *x_rows__b_i,
+                                             cymlp_nonzeros nonzeros, const REAL *delta__bo,
+                                             size_t delta_stride, int from_g, REAL *g_full__pp,
+                                             size_t g_panel, REAL *g_last__p) {
+    const int n_vecs = n_full * PANEL_VECS + n_last;
+    vec sum[MOST_VECS];
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        const REAL *g = v < n_full * PANEL_VECS ? g_full__pp + (size_t)(v / PANEL_VECS) * g_panel +
+                                                      v % PANEL_VECS * LANES
+                                                : g_last__p + (v - n_full * PANEL_VECS) * LANES;
+        sum[v] = from_g ? vec_load(g) : vec_zero();
+    }
+    while (rows) {
+        const size_t b = (size_t)lowest_bit(rows);
+        const REAL *x = (const REAL *)x_rows__b_i[b];
+        const REAL *delta = delta__bo + b * delta_stride;
+        size_t at = input;
+        if (nonzeros.starts__bw) { /* how many values of the row stand before this input's */
+            const size_t word = b * nonzeros.stride + input / BLOCK_ROWS;
+            const uint64_t below = ((uint64_t)1 << input % BLOCK_ROWS) - 1;
+            at = nonzeros.starts__bw[word] + (size_t)count_bits(nonzeros.bits__bw[word] & below);
+        }
+        const vec xb = vec_set1(x[at]);
+        rows &= rows - 1;
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            sum[v] = vec_fma(xb, vec_load(delta + v * LANES), sum[v]);
+        }
+    }
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        REAL *g = v < n_full * PANEL_VECS
+                      ? g_full__pp + (size_t)(v / PANEL_VECS) * g_panel + v % PANEL_VECS * LANES
+                      : g_last__p + (v - n_full * PANEL_VECS) * LANES;
+        vec_store(g, sum[v]);
+    }
+}
+
+static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, size_t n_rows,
+                                            size_t first_input, size_t n_inputs,
+                                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                                            const uint64_t *rows__ci, const REAL *delta__bo,
+                                            size_t delta_stride, REAL *g__pip) {
+    const size_t g_panel = n_inputs * PANEL_VECS * LANES;
+    for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
+        cymlp_nonzeros here = nonzeros;
+        here.bits__bw += b * nonzeros.stride;
+        here.starts__bw += nonzeros.starts__bw ? b * nonzeros.stride : 0;
+        for (size_t i = 0; i < n_inputs; i++) {
+            NAME(gradient_word)(n_full, n_last, rows__ci[b + i], first_input + i, x_rows__b_i + b,
+                                here, delta__bo + b * delta_stride, delta_stride, b > 0,
+                                g__pip + i * PANEL_VECS * LANES, g_panel,
+                                g__pip + (size_t)n_full * g_panel + i * (size_t)n_last * LANES);
+        }
+    }
+}
+
+static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
+                                  const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                                  const uint64_t *rows__ci, const void *delta__bo,
+                                  size_t delta_stride, void *g__pip) {
+    const size_t n_full = (n_vecs - 1) / PANEL_VECS;
+    switch (RUN(n_full, n_vecs - n_full * PANEL_VECS)) {
+#define CASE(FULL, LAST)                                                                     \
+    case RUN(FULL, LAST):                                                                    \
+        NAME(gradient_run)(FULL, LAST, n_rows, first_input, n_inputs, x_rows__b_i, nonzeros, \
+                           rows__ci, (const REAL *)delta__bo, delta_stride, (REAL *)g__pip); \
+        break;
+        FOR_EACH_RUN(CASE)
+#undef CASE
+    }
+}
+
+#undef MOST_VECS
+#undef RUN
