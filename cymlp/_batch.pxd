@@ -1,15 +1,28 @@
 """Samples in users' memory, the rows of a batch that point to them, and memory for the rest."""
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from cymlp._kernels cimport Targets
+from cymlp._dense cimport Inputs
+from cymlp._kernels cimport KernelTable, Targets
+
+
+# How inputs stand in users' memory: as numbers of the network's dtype, as bytes, or as nothing but
+# the numbers that are not zero.
+cdef enum Format:
+    REALS
+    BYTES
+    NONZEROS
 
 
 # All samples of a training set. Strides are in bytes.
 cdef struct Samples:
     Py_ssize_t n_rows
-    const char* x
+    Py_ssize_t n_inputs
+    Format format
+    const char* x                   # rows or, with NONZEROS, all values one after the other
     Py_ssize_t x_stride
+    const int64_t* row_starts       # NONZEROS: a row's first value, and one more
+    const int32_t* columns          # NONZEROS: of each value, ascending within a row
     const int32_t* labels           # NULL where values are given
     const char* values
     Py_ssize_t values_stride
@@ -20,6 +33,11 @@ cdef struct Samples:
 # Per row of a batch, or of a chunk of rows in inference.
 cdef struct BatchRows:
     const void** x                  # where its inputs stand
+    char* converted                 # room for inputs that stand in users' memory as bytes
+    Py_ssize_t converted_stride
+    uint64_t* nonzeros              # a bit for each of its inputs
+    uint32_t* nonzero_starts        # with NONZEROS: see cymlp_nonzeros
+    Py_ssize_t n_words
     const void** values             # where its target values stand
     int32_t* labels
     double* scale                   # its share of the batch's average
@@ -35,17 +53,20 @@ cdef inline double weight_at(const Samples* samples, Py_ssize_t index) noexcept 
     return samples.weight[sample(samples, index)] if samples.weight != NULL else 1
 
 
-cdef inline const void* row_of(const Samples* samples, Py_ssize_t index) noexcept nogil:
-    return samples.x + sample(samples, index) * samples.x_stride
-
-
 # The sum of the weights of n_rows samples, always taken in the same order.
 cdef double total_weight(
     const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil
 
-# Points the rows from `start` to before `stop` to the samples from first + start on.
+# Points the rows from `start` to before `stop` to the samples from first + start on. Inputs that are
+# not as the kernels want them are converted; `inputs` tells whether non-zeros are to be found.
 cdef void gather(
-    const Samples* samples, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop,
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t start,
+    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs) noexcept nogil
+
+# Where the inputs of n_rows samples will stand once they are gathered, and whether their zeros are
+# to be left out. The answer depends on the samples alone.
+cdef Inputs inputs_of(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     const BatchRows* rows) noexcept nogil
 
 # The targets of gathered rows, from `row` on.
@@ -72,6 +93,12 @@ cdef class Arena:
     cdef object take(self, shape, dtype)
 
 
-# Room in an arena for the arrays of n_rows rows, and their laying out.
-cdef Py_ssize_t rows_room(Py_ssize_t n_rows)
-cdef BatchRows take_rows(Arena arena, Py_ssize_t n_rows)
+# Room in an arena for the arrays of n_rows rows of inputs in a format, and their laying out.
+cdef Py_ssize_t rows_room(
+    const KernelTable* kernels, Format format, Py_ssize_t n_rows, Py_ssize_t n_inputs)
+cdef BatchRows take_rows(
+    Arena arena, const KernelTable* kernels, Format format, Py_ssize_t n_rows,
+    Py_ssize_t n_inputs)
+
+# The same arrays from a row on.
+cdef BatchRows rows_from(BatchRows rows, Py_ssize_t row) noexcept nogil

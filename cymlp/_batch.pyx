@@ -4,10 +4,17 @@ import math
 
 import numpy as np
 
-from cymlp._dense cimport ceil_div
+from cymlp._dense cimport all_inputs, ceil_div
 
 cdef enum:
     CACHE_LINE = 64
+
+# Inputs that a first layer must have for its zeros to be looked for, the rows that are looked at,
+# and the share of non-zeros below which it is faster to multiply only these: the crossover that
+# benchmarks/sparse_crossover.py measures.
+cdef Py_ssize_t SPARSE_INPUTS = 64
+cdef Py_ssize_t DENSITY_ROWS = 8
+cdef double SPARSE_SHARE = 0.4
 
 
 cdef double total_weight(
@@ -23,17 +30,78 @@ cdef double total_weight(
 
 
 cdef void gather(
-    const Samples* samples, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop,
-    const BatchRows* rows
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t start,
+    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs
 ) noexcept nogil:
     cdef Py_ssize_t b, i
+    cdef char* converted
     for b in range(start, stop):
         i = sample(samples, first + b)
-        rows.x[b] = samples.x + i * samples.x_stride
+        if samples.format == REALS:
+            rows.x[b] = samples.x + i * samples.x_stride
+        elif samples.format == BYTES:
+            converted = rows.converted + b * rows.converted_stride
+            kernels.from_bytes(
+                samples.n_inputs, <const uint8_t*> samples.x + i * samples.x_stride, converted)
+            rows.x[b] = converted
+        else:
+            rows.x[b] = samples.x + samples.row_starts[i] * <Py_ssize_t> kernels.item_size
+            mark_nonzeros(kernels, samples, i, rows, b)
         if samples.labels != NULL:
             rows.labels[b] = samples.labels[i]
         elif samples.values != NULL:
             rows.values[b] = samples.values + i * samples.values_stride
+    if inputs.nonzeros.bits__bw != NULL and samples.format != NONZEROS:
+        kernels.find_nonzeros(
+            stop - start, samples.n_inputs, rows.x + start, rows.nonzeros + start * rows.n_words,
+            rows.n_words)
+
+
+cdef void mark_nonzeros(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t i, const BatchRows* rows,
+    Py_ssize_t b
+) noexcept nogil:
+    """Set the bits of a sample that comes as its non-zeros, in its row of the batch."""
+    cdef uint64_t* bits = rows.nonzeros + b * rows.n_words
+    cdef uint32_t* starts = rows.nonzero_starts + b * rows.n_words
+    cdef Py_ssize_t k, word, first = samples.row_starts[i], end = samples.row_starts[i + 1]
+    cdef Py_ssize_t block = kernels.block_rows, next_column = 0
+    k = first
+    for word in range(rows.n_words):
+        bits[word] = 0
+        starts[word] = <uint32_t> (k - first)
+        while k < end and samples.columns[k] < next_column + block:
+            bits[word] |= (<uint64_t> 1) << (samples.columns[k] - next_column)
+            k += 1
+        next_column += block
+
+
+cdef Inputs inputs_of(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
+    const BatchRows* rows
+) noexcept nogil:
+    cdef Inputs inputs = all_inputs(rows.x)
+    cdef Py_ssize_t b, i, j, some = min(n_rows, DENSITY_ROWS), total = 0
+    cdef const uint8_t* bytes
+    cdef const void* row
+    if rows.nonzeros == NULL:
+        return inputs
+    if samples.format != NONZEROS:
+        for b in range(some):
+            i = sample(samples, first + b * n_rows // some)
+            row = samples.x + i * samples.x_stride
+            if samples.format == REALS:
+                total += kernels.find_nonzeros(1, samples.n_inputs, &row, NULL, 0)
+            else:
+                bytes = <const uint8_t*> row
+                for j in range(samples.n_inputs):
+                    total += bytes[j] != 0
+        if total >= SPARSE_SHARE * <double> (some * samples.n_inputs):
+            return inputs
+    inputs.nonzeros.bits__bw = rows.nonzeros
+    inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL
+    inputs.nonzeros.stride = rows.n_words
+    return inputs
 
 
 cdef Targets targets_from(
@@ -58,7 +126,14 @@ cdef int describe(
     cdef const double[::1] weight_view
     cdef Py_ssize_t n_rows = x.shape[0]
     samples.n_rows = n_rows
-    samples.x_stride = _matrix(x, n_rows, n_inputs, dtype, &samples.x)
+    samples.n_inputs = n_inputs
+    samples.format = format_of(x)
+    if samples.format == NONZEROS:
+        _nonzeros(samples, x, dtype)
+    elif samples.format == BYTES:
+        samples.x_stride = _bytes(x, n_inputs, &samples.x)
+    else:
+        samples.x_stride = _matrix(x, n_rows, n_inputs, dtype, &samples.x)
     samples.values_stride = 0
     samples.values = NULL
     samples.labels = NULL
@@ -90,6 +165,49 @@ cdef bint _within(const int32_t[::1] labels, Py_ssize_t n_classes) noexcept nogi
         if labels[b] < 0 or labels[b] >= n_classes:
             return False
     return True
+
+
+cdef Format format_of(x):
+    """How samples stand in memory: those that `_validate.inputs` returned."""
+    if not isinstance(x, np.ndarray):
+        return NONZEROS
+    return BYTES if x.dtype == np.uint8 else REALS
+
+
+cdef int _nonzeros(Samples* samples, x, dtype) except -1:
+    """Set and check the addresses of a `SparseRows`: a wrong one would be followed anywhere."""
+    cdef const int64_t[::1] starts = x.row_starts
+    cdef const int32_t[::1] columns = x.columns
+    cdef Py_ssize_t i, k, end, n_values = len(x.values)
+    cdef int64_t previous
+    if (x.shape[1] != samples.n_inputs or len(starts) != samples.n_rows + 1
+            or len(columns) != n_values or starts[0] != 0 or samples.n_rows == 0
+            or x.values.dtype != dtype or not x.values.flags.c_contiguous):
+        raise ValueError("the sparse rows do not fit the network or each other")
+    for i in range(samples.n_rows):
+        end = starts[i + 1]
+        if end < starts[i] or end > n_values:
+            raise ValueError("the sparse rows do not follow each other")
+        previous = -1
+        for k in range(starts[i], end):
+            if columns[k] <= previous or columns[k] >= samples.n_inputs:
+                raise ValueError("the columns of a sparse row do not ascend within bounds")
+            previous = columns[k]
+    samples.x = address(x.values)
+    samples.x_stride = 0
+    samples.row_starts = &starts[0]
+    samples.columns = &columns[0] if n_values else NULL
+    return 0
+
+
+cdef Py_ssize_t _bytes(array, Py_ssize_t n_inputs, const char** base) except? -1:
+    """Set the address of a matrix of bytes and return the bytes between its rows."""
+    cdef const uint8_t[:, :] view = array
+    if view.shape[0] == 0 or view.shape[1] != n_inputs or (
+            n_inputs > 1 and view.strides[1] != 1):
+        raise ValueError(f"expected {n_inputs} contiguous columns of bytes")
+    base[0] = <const char*> &view[0, 0]
+    return view.strides[0]
 
 
 cdef Py_ssize_t _matrix(
@@ -139,11 +257,27 @@ cdef class Arena:
         return array
 
 
-cdef Py_ssize_t rows_room(Py_ssize_t n_rows):
-    return 6 * Arena.room(n_rows * sizeof(double))
+cdef Py_ssize_t rows_room(
+    const KernelTable* kernels, Format format, Py_ssize_t n_rows, Py_ssize_t n_inputs
+):
+    cdef Py_ssize_t words = n_rows * ceil_div(n_inputs, kernels.block_rows)
+    cdef Py_ssize_t room = 6 * Arena.room(n_rows * sizeof(double))
+    if format == BYTES:
+        room += Arena.room(n_rows * converted_stride(kernels, n_inputs))
+    if format == NONZEROS:
+        room += Arena.room(words * sizeof(uint32_t))
+    return room + Arena.room(words * sizeof(uint64_t))
 
 
-cdef BatchRows take_rows(Arena arena, Py_ssize_t n_rows):
+cdef Py_ssize_t converted_stride(const KernelTable* kernels, Py_ssize_t n_inputs):
+    # An odd number of cache lines: a column of rows visits all cache sets.
+    cdef Py_ssize_t lines = ceil_div(n_inputs * <Py_ssize_t> kernels.item_size, CACHE_LINE)
+    return (lines | 1) * CACHE_LINE
+
+
+cdef BatchRows take_rows(
+    Arena arena, const KernelTable* kernels, Format format, Py_ssize_t n_rows, Py_ssize_t n_inputs
+):
     cdef BatchRows rows
     rows.x = <const void**> address(arena.take(n_rows, np.intp))
     rows.values = <const void**> address(arena.take(n_rows, np.intp))
@@ -151,4 +285,31 @@ cdef BatchRows take_rows(Arena arena, Py_ssize_t n_rows):
     rows.scale = <double*> address(arena.take(n_rows, np.float64))
     rows.loss = <double*> address(arena.take(n_rows, np.float64))
     rows.hit = <double*> address(arena.take(n_rows, np.float64))
+    rows.n_words = ceil_div(n_inputs, kernels.block_rows)
+    rows.converted = NULL
+    rows.converted_stride = converted_stride(kernels, n_inputs)
+    rows.nonzeros = NULL
+    rows.nonzero_starts = NULL
+    if format == BYTES:
+        rows.converted = address(arena.take(n_rows * rows.converted_stride, np.uint8))
+    if format == NONZEROS:
+        rows.nonzero_starts = <uint32_t*> address(arena.take(n_rows * rows.n_words, np.uint32))
+    if format == NONZEROS or n_inputs >= SPARSE_INPUTS:
+        rows.nonzeros = <uint64_t*> address(arena.take(n_rows * rows.n_words, np.uint64))
+    return rows
+
+
+cdef BatchRows rows_from(BatchRows rows, Py_ssize_t row) noexcept nogil:
+    rows.x += row
+    rows.values += row
+    rows.labels += row
+    rows.scale += row
+    rows.loss += row
+    rows.hit += row
+    if rows.converted != NULL:
+        rows.converted += row * rows.converted_stride
+    if rows.nonzero_starts != NULL:
+        rows.nonzero_starts += row * rows.n_words
+    if rows.nonzeros != NULL:
+        rows.nonzeros += row * rows.n_words
     return rows

@@ -76,6 +76,14 @@ cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
 # What an update is cut into: blocks of the kernel's rows and, as the last item, the bias.
 cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil
 
+# How many parameters an item has.
+cdef inline Py_ssize_t parameters_of(const Dense* layer, Py_ssize_t index) noexcept nogil:
+    cdef Py_ssize_t first = index * layer.kernels.block_rows
+    if first >= layer.n_inputs:
+        return layer.n_units
+    return min(<Py_ssize_t> layer.kernels.block_rows, layer.n_inputs - first) * layer.n_units
+
+
 # Bytes that an update of n_rows rows needs as scratch memory.
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
 

@@ -14,13 +14,15 @@ from cython.parallel cimport parallel, threadid
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cymlp import _validate
 
 from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
 from cymlp._batch cimport (
-    Arena, BatchRows, Samples, address, describe, gather, rows_room, take_rows)
-from cymlp._dense cimport all_inputs, ceil_div, dense_forward, l2_of
+    REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, rows_from,
+    rows_room, take_rows)
+from cymlp._dense cimport Inputs, all_inputs, ceil_div, dense_forward, l2_of
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -51,16 +53,19 @@ cdef class Room:
     cdef Py_ssize_t buffer_bytes
     cdef Py_ssize_t chunk           # rows
     cdef int team
+    cdef Format format
 
-    def __cinit__(self, Program program, Py_ssize_t chunk, int team):
-        cdef Py_ssize_t i, widest = 0
+    def __cinit__(self, Program program, Py_ssize_t chunk, int team, Format format):
+        cdef Py_ssize_t i, widest = 0, n_inputs = program.layers[0].n_inputs
+        cdef Py_ssize_t rows_bytes = rows_room(program.kernels, format, team * chunk, n_inputs)
         for i in range(program.n_layers):
             widest = max(widest, program.strides[i])
         self.chunk = chunk
         self.team = team
         self.buffer_bytes = Arena.room(chunk * widest * program.dtype.itemsize)
-        self.arena = Arena(Arena.room(2 * team * self.buffer_bytes) + rows_room(team * chunk))
-        self.rows = take_rows(self.arena, team * chunk)
+        self.arena = Arena(Arena.room(2 * team * self.buffer_bytes) + rows_bytes)
+        self.rows = take_rows(self.arena, program.kernels, format, team * chunk, n_inputs)
+        self.format = format
         self.buffers = address(self.arena.take(2 * team * self.buffer_bytes, np.uint8))
         self.out = <char**> calloc(program.n_layers, sizeof(char*))
         if self.out == NULL:
@@ -70,18 +75,18 @@ cdef class Room:
         free(self.out)
 
 
-cdef Room borrow(Program program, Py_ssize_t n_rows, int team):
+cdef Room borrow(Program program, Py_ssize_t n_rows, int team, Format format):
     """Return a room for some rows and a team, which no other call has."""
     cdef Py_ssize_t i, chunk = min(n_rows, CHUNK_ROWS)
     cdef Room room
     if program.spare:
         room = program.spare.pop()
-        if room.chunk >= chunk and room.team >= team:
+        if room.chunk >= chunk and room.team >= team and room.format == format:
             for i in range(program.n_layers):
                 room.out[i] = NULL
             return room
         chunk, team = max(chunk, room.chunk), max(team, room.team)
-    return Room(program, chunk, team)
+    return Room(program, chunk, team, format)
 
 
 cdef give_back(Program program, Room room):
@@ -99,6 +104,10 @@ cdef Samples samples_of(const Rows* rows) noexcept nogil:
     """Samples without targets."""
     cdef Samples samples
     samples.n_rows = rows.n_rows
+    samples.n_inputs = rows.n_columns
+    samples.format = REALS
+    samples.row_starts = NULL
+    samples.columns = NULL
     samples.x = rows.base
     samples.x_stride = rows.stride
     samples.values_stride = 0
@@ -127,7 +136,7 @@ def forward(Program program, x, outputs, int n_threads=0):
         &samples, x, None, None, None, None, program.dtype, program.layers[0].n_inputs,
         program.n_outputs)
     team = team_for(program, samples.n_rows, n_threads)
-    room = borrow(program, samples.n_rows, team)
+    room = borrow(program, samples.n_rows, team, samples.format)
     for i, array in enumerate(outputs):
         if array is not None:
             shape = (samples.n_rows, program.layers[i].n_units)
@@ -162,7 +171,7 @@ def predict(Program program, x, int n_threads=0):
     samples = samples_of(&given)
     out = empty((samples.n_rows, program.layers[program.n_layers - 1].n_units), program.dtype)
     team = team_for(program, samples.n_rows, n_threads)
-    room = borrow(program, samples.n_rows, team)
+    room = borrow(program, samples.n_rows, team, samples.format)
     room.out[program.n_layers - 1] = data(out)
     finite = run(program, &samples, room, NULL, NULL, True, team)
     give_back(program, room)
@@ -182,7 +191,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
         &samples, x, labels, values, None, None, program.dtype, program.layers[0].n_inputs,
         program.n_outputs)
     team = team_for(program, n_rows, n_threads)
-    room = borrow(program, n_rows, team)
+    room = borrow(program, n_rows, team, samples.format)
     run(program, &samples, room, &loss[0], &hit[0], False, team)
     give_back(program, room)
     for b in range(n_rows):
@@ -245,25 +254,21 @@ cdef void run_rows(
     double* losses, double* hits, bint* finite, int thread, int team
 ) noexcept nogil:
     """The part of one thread of rows start..stop, chunk by chunk through all layers."""
-    cdef BatchRows rows = room.rows
+    cdef BatchRows rows = rows_from(room.rows, thread * room.chunk)
+    cdef Inputs first_inputs = inputs_of(program.kernels, samples, 0, samples.n_rows, &rows)
+    cdef Inputs inputs
     cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
     cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
     cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
     cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
     cdef int activation
-    cdef bint evaluates = losses != NULL
+    cdef bint in_place, evaluates = losses != NULL
     cdef char* buffers = room.buffers + 2 * thread * room.buffer_bytes
     cdef char* y = NULL
     cdef uint64_t denormals = cymlp_flush_denormals()
     fresh.n_columns = program.layers[0].n_inputs
     fresh.stride = samples.x_stride
-    rows.x += thread * room.chunk
-    rows.values += thread * room.chunk
-    rows.labels += thread * room.chunk
-    rows.scale += thread * room.chunk
-    rows.hit += thread * room.chunk
-    rows.loss += thread * room.chunk
     for c in range(ceil_div(end - first, room.chunk)):
         row = first + c * room.chunk
         n_rows = min(room.chunk, end - row)
@@ -275,20 +280,22 @@ cdef void run_rows(
                 finite[0] = False
             if not finite[0]:
                 break
-        gather(samples, row, 0, n_rows, &rows)
+        gather(program.kernels, samples, row, 0, n_rows, &rows, &first_inputs)
         for i in range(program.n_layers):
             activation = program._activation(i) if evaluates else program.layers[i].activation
-            if room.out[i] != NULL:
+            inputs = first_inputs if i == 0 else all_inputs(rows.x)
+            in_place = room.out[i] != NULL and inputs.nonzeros.bits__bw == NULL
+            if in_place:
                 stride = program.layers[i].n_units
                 y = room.out[i] + row * stride * item
-                dense_forward(
-                    &program.layers[i], activation, n_rows, all_inputs(rows.x), y, stride, False)
             else:
                 # Two buffers in turn: the other one may hold what this layer reads.
                 stride = program.strides[i]
                 y = buffers + i % 2 * room.buffer_bytes
-                dense_forward(
-                    &program.layers[i], activation, n_rows, all_inputs(rows.x), y, stride, True)
+            dense_forward(
+                &program.layers[i], activation, n_rows, inputs, y, stride, not in_place)
+            if room.out[i] != NULL and not in_place:
+                copy_rows(room.out[i], program, i, row, n_rows, y)
             for b in range(n_rows):
                 rows.x[b] = y + b * stride * item
         if evaluates:
@@ -300,6 +307,16 @@ cdef void run_rows(
                 if program.wants_accuracy:
                     hits[row + b] = rows.hit[b]
     cymlp_restore_denormals(denormals)
+
+
+cdef void copy_rows(
+    char* out, Program program, Py_ssize_t layer, Py_ssize_t row, Py_ssize_t n_rows, const char* y
+) noexcept nogil:
+    """Copy rows of outputs from a buffer to where they are wanted, one after the other."""
+    cdef Py_ssize_t item = program.kernels.item_size, b
+    cdef Py_ssize_t n_bytes = program.layers[layer].n_units * item
+    for b in range(n_rows):
+        memcpy(out + (row + b) * n_bytes, y + b * program.strides[layer] * item, n_bytes)
 
 
 cdef class Predictor:
@@ -340,7 +357,7 @@ cdef class Predictor:
     def __cinit__(self, Program program, Py_ssize_t batch_size):
         self.program = program
         self.batch_size = batch_size
-        self.room = Room(program, min(batch_size, CHUNK_ROWS), 1)
+        self.room = Room(program, min(batch_size, CHUNK_ROWS), 1, REALS)
 
     def __reduce__(self):
         raise TypeError(

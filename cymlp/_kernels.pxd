@@ -1,6 +1,6 @@
 """The border to the C kernels, src/kernels.h, whose comments say what each kernel does."""
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" nogil:
@@ -73,6 +73,7 @@ cdef extern from "kernels.h" nogil:
         void (*dense_row)(
             size_t n_units, size_t n_columns, size_t n_inputs, const void* x__i,
             const void* w__pip, const void* bias__o, int relu, void* y__o) noexcept nogil
+        void (*from_bytes)(size_t n, const uint8_t* bytes__n, void* x__n) noexcept nogil
         size_t (*find_nonzeros)(
             size_t n_rows, size_t n_inputs, const void* const* x_rows__b_i, uint64_t* bits__bw,
             size_t bits_stride) noexcept nogil

@@ -20,11 +20,12 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Samples, address, describe, gather, row_of, rows_room, take_rows,
+    Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, rows_room, take_rows,
     total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
-    inputs_from, keeps_gradient, l2_of, n_items, scratch_size)
+    inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
+    scratch_size)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, Step, optimizer_step)
 from cymlp._program cimport (
@@ -44,13 +45,6 @@ cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
 # Rows of a batch that are in memory at once where the update is not fused.
 cdef Py_ssize_t SLICE_ROWS = 4096
-
-
-# Inputs that a first layer must have for its zeros to be looked for, the rows that are looked at,
-# and the share of non-zeros below which it is faster to multiply only these.
-cdef Py_ssize_t SPARSE_INPUTS = 64
-cdef Py_ssize_t DENSITY_ROWS = 8
-cdef double SPARSE_SHARE = 0.4
 
 
 # What the threads of a team share while they train. Thread 0 changes it, and all but `stop` only
@@ -113,19 +107,23 @@ cdef class Network(Program):
     cdef object workspace           # the arena that everything below points into
     cdef Py_ssize_t workspace_rows
     cdef int workspace_team
+    cdef Format workspace_format
     cdef BatchRows rows
     cdef char** outputs             # per layer, (batch, stride)
     cdef char** deltas
     cdef const void*** output_rows  # per layer, pointers to the rows of outputs
     cdef const void*** delta_rows
-    cdef uint64_t* nonzero_bits     # of the first layer's inputs
+    cdef double n_parameters
     cdef double* squares            # per item of the update
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
 
     def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
+        cdef Py_ssize_t i
         self.iteration = 0
         self.owner = 0
+        for i in range(self.n_layers):
+            self.n_parameters += (self.layers[i].n_inputs + 1) * self.layers[i].n_units
         self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
         self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
         self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
@@ -300,7 +298,7 @@ cdef class Network(Program):
         if not self._is_fused(shared):
             self._need_gradients()
         team = threads_for(3 * self._flops_per_row() * run.batch_size, asked)
-        self._need_workspace(self._slice_rows(shared), team)
+        self._need_workspace(self._slice_rows(shared), team, run.samples.format)
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
             before = run.first
@@ -371,7 +369,8 @@ cdef class Network(Program):
         cdef Py_ssize_t slice_rows = self._slice_rows(run)
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
-        cdef Inputs inputs = self._inputs(run, n_rows)
+        cdef Inputs inputs = inputs_of(
+            self.kernels, &run.samples, run.first, n_rows, &self.rows)
         for s in range(ceil_div(n_rows, slice_rows)):
             start = s * slice_rows
             count = min(slice_rows, n_rows - start)
@@ -388,25 +387,6 @@ cdef class Network(Program):
             if not fused and agree_to_stop(run, thread, team, turn):
                 return True
         return False
-
-    cdef Inputs _inputs(self, const Run* run, Py_ssize_t n_rows) noexcept nogil:
-        """Where a batch's inputs will stand, and whether their zeros are to be left out.
-
-        Every thread finds the same answer in the same few rows.
-        """
-        cdef Inputs inputs = all_inputs(self.rows.x)
-        cdef const Dense* layer = &self.layers[0]
-        cdef Py_ssize_t b, some = min(n_rows, DENSITY_ROWS), total = 0
-        cdef const void* row
-        if layer.n_inputs < SPARSE_INPUTS:
-            return inputs
-        for b in range(some):
-            row = row_of(&run.samples, run.first + b * n_rows // some)
-            total += self.kernels.find_nonzeros(1, layer.n_inputs, &row, NULL, 0)
-        if total < SPARSE_SHARE * <double> (some * layer.n_inputs):
-            inputs.nonzeros.bits__bw = self.nonzero_bits
-            inputs.nonzeros.stride = ceil_div(layer.n_inputs, self.kernels.block_rows)
-        return inputs
 
     cdef bint _is_due(self, Run* run, double flops) noexcept nogil:
         """Whether to look for signals after so many operations more; for thread 0 alone."""
@@ -444,12 +424,12 @@ cdef class Network(Program):
         cdef Py_ssize_t i, index, item = 0
         cdef const Dense* layer
         cdef Inputs below
-        cdef double squares
+        cdef double squares, before = 0
         for i in range(self.n_layers):
             layer = &self.layers[i]
             below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
             for index in range(n_items(layer)):
-                if item % team == thread and not run.stop:
+                if self._owner(layer, index, team, &before) == thread and not run.stop:
                     squares = dense_update_item(
                         layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
@@ -461,12 +441,25 @@ cdef class Network(Program):
 
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
         """Move this thread's items of all layers by the gradients in memory."""
-        cdef Py_ssize_t i, index, item = 0
+        cdef Py_ssize_t i, index
+        cdef double before = 0
         for i in range(self.n_layers):
             for index in range(n_items(&self.layers[i])):
-                if item % team == thread:
+                if self._owner(&self.layers[i], index, team, &before) == thread:
                     dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
-                item += 1
+
+    cdef int _owner(
+        self, const Dense* layer, Py_ssize_t index, int team, double* before
+    ) noexcept nogil:
+        """The thread that updates an item: each has a run of them, of nearly equal work.
+
+        `before` counts the parameters of the items up to this one. A run stays with its thread
+        from step to step, and in the cache of its core.
+        """
+        cdef double size = parameters_of(layer, index)
+        cdef double middle = before[0] + size / 2
+        before[0] += size
+        return min(team - 1, <int> (middle * team / self.n_parameters))
 
     cdef void _rows(
         self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,
@@ -478,11 +471,8 @@ cdef class Network(Program):
         for chunk in range(ceil_div(stop - start, CHUNK_ROWS)):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
-            gather(&run.samples, first, row, row + n_rows, &self.rows)
-            if inputs.nonzeros.bits__bw != NULL:
-                self.kernels.find_nonzeros(
-                    n_rows, self.layers[0].n_inputs, self.rows.x + row,
-                    self.nonzero_bits + row * inputs.nonzeros.stride, inputs.nonzeros.stride)
+            gather(
+                self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs)
             for i in range(self.n_layers):
                 below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
                 dense_forward(
@@ -543,20 +533,20 @@ cdef class Network(Program):
             penalty += 0.5 * l2_of(&self.layers[i], batch_weight) * squares
         return penalty
 
-    cdef _need_workspace(self, Py_ssize_t n_rows, int team):
+    cdef _need_workspace(self, Py_ssize_t n_rows, int team, Format format):
         """Lay out the memory of a batch in one arena; nothing is allocated after that."""
-        if n_rows <= self.workspace_rows and team <= self.workspace_team:
+        if (n_rows <= self.workspace_rows and team <= self.workspace_team
+                and format == self.workspace_format):
             return
-        cdef Py_ssize_t i, b, item = self.dtype.itemsize
+        cdef Py_ssize_t i, b, item = self.dtype.itemsize, n_inputs = self.layers[0].n_inputs
         n_rows = max(n_rows, self.workspace_rows)
         team = max(team, self.workspace_team)
         count = sum([n_items(&self.layers[i]) for i in range(self.n_layers)])
-        words = ceil_div(self.layers[0].n_inputs, self.kernels.block_rows)
         scratch_bytes = Arena.room(scratch_size(self.kernels, n_rows))
         sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
         total = (
             sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
-            + rows_room(n_rows) + Arena.room(8 * count) + Arena.room(8 * n_rows * words)
+            + rows_room(self.kernels, format, n_rows, n_inputs) + Arena.room(8 * count)
             + Arena.room(scratch_bytes * team))
         cdef Arena arena = Arena(total)
         self.workspace_rows = 0  # until all is laid out
@@ -570,10 +560,10 @@ cdef class Network(Program):
             for b in range(n_rows):
                 self.output_rows[i][b] = self._at(self.outputs[i], i, b)
                 self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
-        self.rows = take_rows(arena, n_rows)
-        self.nonzero_bits = <uint64_t*> address(arena.take(n_rows * words, np.uint64))
+        self.rows = take_rows(arena, self.kernels, format, n_rows, n_inputs)
         self.squares = <double*> address(arena.take(count, np.float64))
         self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
         self.scratch_bytes = scratch_bytes
         self.workspace_rows = n_rows
         self.workspace_team = team
+        self.workspace_format = format

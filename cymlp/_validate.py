@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
         return value
     if value is None or isinstance(value, (dict, set, str, bytes)):
         _reject(name, value, "an array", TypeError)
-    if hasattr(value, "toarray"):
+    if is_sparse(value):
         raise TypeError(
             f"{name} must be dense, got the sparse {type(value).__name__}; call .toarray() first"
         )
@@ -192,15 +192,88 @@ def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) 
         )
     if array.shape[0] == 0 or array.shape[1] == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    if n_columns is not None and array.shape[1] != n_columns:
-        raise ValueError(
-            f"{name} must have {n_columns} columns, as many as the network has inputs, got "
-            f"{array.shape[1]}"
-        )
+    _check_columns(name, array.shape[1], n_columns)
     array = _as(name, array, kind)
     if array.shape[1] > 1 and array.strides[1] != array.itemsize:
         array = np.ascontiguousarray(array)
     return array
+
+
+class SparseRows(NamedTuple):
+    """Samples as their non-zeros, row by row.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Samples and columns.
+    row_starts : ndarray of shape (samples + 1,), int64
+        Where the non-zeros of each sample begin, and the last ones end.
+    columns : ndarray of shape (non-zeros,), int32
+        Ascending within a sample.
+    values : ndarray of shape (non-zeros,), of the network's dtype
+    """
+
+    shape: tuple[int, int]
+    row_starts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.shape[0]
+
+
+def is_sparse(value: Any) -> bool:
+    """Return whether value is a matrix or array of scipy.sparse."""
+    return hasattr(value, "toarray") and hasattr(value, "tocsr")
+
+
+def inputs(
+    name: str, value: Any, kind: np.dtype, n_columns: int | None = None
+) -> np.ndarray | SparseRows:
+    """Return samples in one of the forms that the core reads.
+
+    A matrix as `matrix` returns it; bytes as they are, without a copy; a scipy.sparse matrix as
+    its non-zeros, whose places are copied, since they will be followed.
+    """
+    if is_sparse(value):
+        return _sparse_rows(name, value, kind, n_columns)
+    if (
+        type(value) is np.ndarray
+        and value.dtype == np.uint8
+        and value.ndim == 2
+        and value.size > 0
+        and (value.shape[1] == 1 or value.strides[1] == 1)
+    ):
+        _check_columns(name, value.shape[1], n_columns)
+        return value
+    return matrix(name, value, kind, n_columns)
+
+
+def _sparse_rows(name: str, value: Any, kind: np.dtype, n_columns: int | None) -> SparseRows:
+    if len(value.shape) != 2:
+        raise ValueError(f"{name} must be 2-D, (samples, features), got {len(value.shape)}-D")
+    if value.shape[0] == 0 or value.shape[1] == 0:
+        raise ValueError(f"{name} must not be empty, got shape {value.shape}")
+    _check_columns(name, value.shape[1], n_columns)
+    csr = value.tocsr()
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    values = _as(name, numeric(name, csr.data), kind)
+    return SparseRows(
+        (int(value.shape[0]), int(value.shape[1])),
+        np.array(csr.indptr, np.int64),
+        np.array(csr.indices, np.int32),
+        np.ascontiguousarray(values),
+    )
+
+
+def _check_columns(name: str, columns: int, expected: int | None) -> None:
+    if expected is not None and columns != expected:
+        raise ValueError(
+            f"{name} must have {expected} columns, as many as the network has inputs, got {columns}"
+        )
 
 
 def _same_length(name: str, array: np.ndarray, n_rows: int) -> None:

@@ -23,7 +23,8 @@ class Samples:
 
     Attributes
     ----------
-    x : ndarray of shape (samples, inputs), of the network's dtype, columns contiguous
+    x : ndarray of shape (samples, inputs), columns contiguous, or SparseRows
+        Of the network's dtype or uint8.
     labels : ndarray of shape (samples,), int32, or None
         Class labels.
     values : ndarray of shape (samples, outputs), of the network's dtype, or None
@@ -32,7 +33,7 @@ class Samples:
         Weights of the samples.
     """
 
-    x: np.ndarray
+    x: np.ndarray | _validate.SparseRows
     labels: np.ndarray | None
     values: np.ndarray | None
     weight: np.ndarray | None
@@ -85,7 +86,7 @@ def prepare(
     TypeError, ValueError
         If an argument is not what it must be.
     """
-    x = _validate.matrix(within + "X", X, dtype, n_inputs)
+    x = _validate.inputs(within + "X", X, dtype, n_inputs)
     weight = None
     if sample_weight is not None:
         weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))

@@ -564,7 +564,7 @@ class Sequential:
         threads = _validate.thread_count("n_threads", n_threads)
         out = _inference.predict(self._network, X, threads)
         if out is None:
-            x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+            x = _validate.inputs("X", X, self.dtype, self.n_inputs)
             out = np.empty((len(x), self.n_outputs), self.dtype)
             hidden = [None] * (len(self.layers) - 1)
             _inference.forward(self._network, x, [*hidden, out], threads)
@@ -639,7 +639,7 @@ class Sequential:
         """
         self._require("layer_outputs")
         threads = _validate.thread_count("n_threads", n_threads)
-        x = _validate.matrix("X", X, self.dtype, self.n_inputs)
+        x = _validate.inputs("X", X, self.dtype, self.n_inputs)
         outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
         _inference.forward(self._network, x, outputs, threads)
         return outputs

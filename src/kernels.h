@@ -134,6 +134,9 @@ typedef struct cymlp_kernels {
     void (*dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                       const void *w__pip, const void *bias__o, int relu, void *y__o);
 
+    /* x = bytes, as numbers from 0 to 255. */
+    void (*from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n);
+
     /* Fills bits, unless NULL, for rows that hold all inputs; returns how many are not zero. */
     size_t (*find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                             uint64_t *bits__bw, size_t bits_stride);

@@ -599,11 +599,6 @@ def test_absurd_batch_size_is_the_whole_set():
     assert_bitwise_equal(net.get_weights(), other.get_weights())
 
 
-def test_sparse_input_is_named():
-    sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(TypeError, match=r"X must be dense, got the sparse csr_\w+; call .toarray"):
-        classifier().fit(sparse.csr_matrix(X), LABELS)
-
 
 @pytest.mark.parametrize("labels", [np.array(["a", "b", "c"] * 2), ["a", "b", "c"] * 2])
 def test_string_labels_say_what_to_do(labels):

@@ -8,17 +8,26 @@
  * A run of panels passes at once, MOST_FULL whole ones and one of any width, each vector an
  * accumulator in a register: with fewer, each addition would wait for the one before. */
 
+static void NAME(from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n) {
+    REAL *x = (REAL *)x__n;
+    for (size_t j = 0; j < n; j++) {
+        x[j] = (REAL)bytes__n[j];
+    }
+}
+
 static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                                   uint64_t *bits__bw, size_t bits_stride) {
     size_t total = 0;
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *x = (const REAL *)x_rows__b_i[b];
+        const REAL *later = (const REAL *)x_rows__b_i[b + 2 < n_rows ? b + 2 : n_rows - 1];
         uint64_t *bits = bits__bw ? bits__bw + b * bits_stride : NULL;
         for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
             const size_t end = n_inputs - first < BLOCK_ROWS ? n_inputs : first + BLOCK_ROWS;
             uint64_t word = 0;
             for (size_t i = first; i < end; i += LANES) {
                 const size_t some = end - i < LANES ? end - i : LANES;
+                PREFETCH(later + i); /* shuffled rows: the hardware cannot know the next one */
                 word |= (uint64_t)vec_nonzero(NAME(load_up_to)(x + i, some, 0)) << (i - first);
             }
             if (bits) {

@@ -27,6 +27,7 @@ static const cymlp_kernels NAME(table) = {
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
     .dense_row = NAME(dense_row),
+    .from_bytes = NAME(from_bytes),
     .find_nonzeros = NAME(find_nonzeros),
     .sparse_forward = NAME(sparse_forward),
     .pack_block = NAME(pack_block),
