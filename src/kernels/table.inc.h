@@ -15,6 +15,11 @@
 #include "loss.inc.h"
 #include "optimizer.inc.h"
 
+/* Lets a test's own build reach what no table exports. */
+#ifdef CYMLP_EXPOSE
+#include CYMLP_EXPOSE
+#endif
+
 static const cymlp_kernels NAME(table) = {
     .isa = ISA_NAME,
     .item_size = sizeof(REAL),
@@ -66,6 +71,9 @@ static const cymlp_kernels NAME(table) = {
 #undef PANEL
 #undef EPSILON
 #undef FOR_EACH_VEC
+#undef LOWEST_EXPONENT
+#undef LOG2_HIGH
+#undef LOG2_LOW
 #undef CYMLP_DOUBLE
 #undef REAL
 #undef NAME
@@ -92,3 +100,6 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_copysign
 #undef vec_if_less
 #undef vec_pow2
+#undef vec_exponent
+#undef vec_sum
+#undef vec_largest
