@@ -22,7 +22,7 @@ static FORCE_INLINE void NAME(store_up_to)(REAL *p, size_t count, vec v) {
 /* log 2 in two parts (W. J. Cody and W. Waite, Software manual for the elementary functions, 1980):
  * the first ends in so many zeros that its product with any exponent is exact. */
 #define LOG2_HIGH (CYMLP_DOUBLE ? (REAL)6.93145751953125e-1 : (REAL)0.693359375)
-#define LOG2_LOW (CYMLP_DOUBLE ? (REAL)1.42860682030941723212e-6 : (REAL)-2.12194440054690583e-4)
+#define LOG2_LOW (CYMLP_DOUBLE ? (REAL)1.42860682030941723212e-6 : (REAL) - 2.12194440054690583e-4)
 
 /* The polynomial with n coefficients c, the constant one first. */
 static FORCE_INLINE vec NAME(vec_polynomial)(vec x, const REAL *c, int n) {
@@ -58,11 +58,11 @@ static FORCE_INLINE vec NAME(vec_exp_split)(vec x, vec *scale) {
 }
 
 /* Where |x| is larger, exp(-|x|) is zero, in this file's terms. */
-#define LOWEST_EXPONENT (CYMLP_DOUBLE ? (REAL)-709 : (REAL)-88)
+#define LOWEST_EXPONENT (CYMLP_DOUBLE ? (REAL) - 709 : (REAL) - 88)
 
 /* Zero instead of any denormal result. */
 static FORCE_INLINE vec NAME(vec_exp)(vec x) {
-    const REAL highest = CYMLP_DOUBLE ? 710 : 89; /* infinity */
+    const REAL highest = CYMLP_DOUBLE ? 710 : 89;                          /* infinity */
     x = vec_min(vec_set1(highest), vec_max(vec_set1(LOWEST_EXPONENT), x)); /* keeps a NaN */
     vec scale;
     const vec q = NAME(vec_exp_split)(x, &scale);

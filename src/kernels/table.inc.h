@@ -5,8 +5,10 @@
 
 #if CYMLP_DOUBLE
 #define EPSILON DBL_EPSILON
+#define LARGEST DBL_MAX
 #else
 #define EPSILON FLT_EPSILON
+#define LARGEST FLT_MAX
 #endif
 
 #include "gemm.inc.h"
@@ -70,6 +72,7 @@ static const cymlp_kernels NAME(table) = {
 
 #undef PANEL
 #undef EPSILON
+#undef LARGEST
 #undef FOR_EACH_VEC
 #undef LOWEST_EXPONENT
 #undef LOG2_HIGH

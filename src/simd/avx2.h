@@ -39,7 +39,7 @@ static inline vec NAME(vec_exponent)(vec x) {
 }
 
 /* Of two halves, again of two halves. */
-#define HALVES(operation, v)                                                                 \
+#define HALVES(operation, v)                                                               \
     __m128d half = operation##_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)); \
     half = operation##_sd(half, _mm_unpackhi_pd(half, half));                              \
     return _mm_cvtsd_f64(half)
@@ -97,7 +97,7 @@ static inline vec NAME(vec_exponent)(vec x) {
     return _mm256_sub_ps(shifted, _mm256_set1_ps(0x1p23f + 127));
 }
 
-#define HALVES(operation, v)                                                               \
+#define HALVES(operation, v)                                                              \
     __m128 half = operation##_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); \
     half = operation##_ps(half, _mm_movehl_ps(half, half));                               \
     half = operation##_ss(half, _mm_movehdup_ps(half));                                   \

@@ -125,17 +125,17 @@ static inline vec NAME(vec_exponent)(vec x) {
     return out;
 }
 
-#define GENERIC_HALVES(name, expression)                      \
-    static inline REAL NAME(name)(vec v) {                    \
-        REAL lane[LANES];                                     \
-        memcpy(lane, &v, sizeof lane);                        \
-        for (int half = LANES / 2; half > 0; half /= 2) {     \
-            for (int l = 0; l < half; l++) {                  \
-                const REAL a = lane[l], b = lane[l + half];   \
-                lane[l] = (expression);                       \
-            }                                                 \
-        }                                                     \
-        return lane[0];                                       \
+#define GENERIC_HALVES(name, expression)                    \
+    static inline REAL NAME(name)(vec v) {                  \
+        REAL lane[LANES];                                   \
+        memcpy(lane, &v, sizeof lane);                      \
+        for (int half = LANES / 2; half > 0; half /= 2) {   \
+            for (int l = 0; l < half; l++) {                \
+                const REAL a = lane[l], b = lane[l + half]; \
+                lane[l] = (expression);                     \
+            }                                               \
+        }                                                   \
+        return lane[0];                                     \
     }
 
 GENERIC_HALVES(vec_sum, a + b)

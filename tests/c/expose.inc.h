@@ -1,12 +1,12 @@
 /* Included by every kernel table of a test's build: its vector functions over arrays. */
 #include "check.h"
 
-#define EXPOSE(FUNCTION)                                                         \
+#define EXPOSE(FUNCTION)                                                          \
     static void NAME(expose_##FUNCTION)(size_t n, const void *x__n, void *y__n) { \
-        for (size_t j = 0; j < n; j += LANES) {                                  \
-            const vec x = vec_load((const REAL *)x__n + j);                      \
-            vec_store((REAL *)y__n + j, NAME(vec_##FUNCTION)(x));                \
-        }                                                                        \
+        for (size_t j = 0; j < n; j += LANES) {                                   \
+            const vec x = vec_load((const REAL *)x__n + j);                       \
+            vec_store((REAL *)y__n + j, NAME(vec_##FUNCTION)(x));                 \
+        }                                                                         \
     }
 
 EXPOSE(exp)

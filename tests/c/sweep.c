@@ -59,7 +59,7 @@ static void check_reference(const check_functions *functions, const struct teste
                 const double error = isinf(y[l]) && exact > FLT_MAX
                                          ? 0
                                          : (double)fabsl(((long double)y[l] - exact) / exact);
-                worst = error > worst ? error : worst; 
+                worst = error > worst ? error : worst;
             }
         }
     }
