@@ -175,31 +175,15 @@ static void NAME(sigmoid_binary_cross_entropy)(size_t n_rows, size_t n_units, co
     }
 }
 
-/* Whether row[best] is the largest of a row and the first one of that size. No branch, which would
- * be as hard to predict as the label. */
-static FORCE_INLINE int NAME(is_first_largest)(size_t n_units, const REAL *row, size_t best) {
-    static const REAL lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const vec zero = vec_zero(), one = vec_set1(1);
-    const vec most = vec_set1(row[best]), place = vec_set1((REAL)best);
-    vec rivals = vec_zero();
-    FOR_EACH_VEC(o, some, n_units) {
-        const vec x = NAME(load_up_to)(row + o, some, -INFINITY);
-        const vec here = vec_add(vec_set1((REAL)o), vec_load(lane));
-        const vec behind = vec_if_less(most, x, one, zero), ahead = vec_if_less(x, most, zero, one);
-        rivals = vec_add(rivals, vec_if_less(here, place, ahead, behind));
-    }
-    return vec_sum(rivals) == 0;
-}
-
 static void NAME(accuracy)(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
                            cymlp_targets targets, double threshold, double *hit__b) {
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *out = (const REAL *)out__bo + b * out_stride;
         const REAL *t = targets.labels__b ? NULL : (const REAL *)targets.values__b_o[b];
-        int hit;
         size_t best = 0;
+        int hit = out[0] == out[0]; /* a NaN is right about nothing */
         if (n_units == 1 && t) {
-            hit = ((double)out[0] > threshold) == ((double)t[0] > 0.5);
+            hit &= ((double)out[0] > threshold) == ((double)t[0] > 0.5);
         } else {
             if (t) {
                 for (size_t o = 1; o < n_units; o++) {
@@ -208,8 +192,13 @@ static void NAME(accuracy)(size_t n_rows, size_t n_units, const void *out__bo, s
             } else {
                 best = (size_t)targets.labels__b[b];
             }
-            hit = NAME(is_first_largest)(n_units, out, best);
+            /* No branch, which would be as hard to predict as the label. The first wins a tie. */
+            const REAL winner = out[best];
+            hit &= winner == winner;
+            for (size_t o = 0; o < n_units; o++) {
+                hit &= !((out[o] > winner) | ((out[o] == winner) & (o < best)));
+            }
         }
-        hit__b[b] = hit && out[best] == out[best]; /* a NaN is right about nothing */
+        hit__b[b] = hit;
     }
 }

@@ -74,7 +74,7 @@ static const cymlp_kernels NAME(table) = {
 #undef EPSILON
 #undef LARGEST
 #undef FOR_EACH_VEC
-#undef LOWEST_EXPONENT
+#undef LOWEST
 #undef LOG2_HIGH
 #undef LOG2_LOW
 #undef CYMLP_DOUBLE

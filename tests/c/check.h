@@ -48,7 +48,7 @@ static inline const check_functions *const *check_isa(const char *name) {
     return NULL;
 }
 
-static int check_failures;
+extern int check_failures; /* each test defines it */
 
 /* Counts and prints a failure; the rest is printf's. */
 #define CHECK(condition, ...)                                      \
