@@ -17,6 +17,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.make
 
 KERNELS := $(sort $(wildcard src/*.[ch] src/*/*.[ch]))
+C_TESTS := $(sort $(wildcard tests/c/*.[ch]))
 CYTHON := $(sort $(wildcard cymlp/*.pyx cymlp/*.pxd))
 MODULES := $(sort $(wildcard cymlp/*.py cymlp/*.pyi) cymlp/py.typed)
 RECIPE := setup.py pyproject.toml
@@ -74,15 +75,16 @@ lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PATH=$(BIN):$$PATH cython-lint cymlp
-	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
+	$(BIN)/clang-format --dry-run -Werror $(KERNELS) $(C_TESTS)
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -Isrc $(filter %.c,$(KERNELS))
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -fopenmp -Isrc $(filter %.c,$(C_TESTS))
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
 
 format: $(STAMPS)/dev ## rewrite Python and C the way lint wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/clang-format -i $(KERNELS)
+	$(BIN)/clang-format -i $(KERNELS) $(C_TESTS)
 
 # The tests are copied beside the sanitized package: from the source tree they could import the
 # ordinary one. Python itself is not free of leaks, and its own allocator would hide overruns.

@@ -451,6 +451,19 @@ def test_accuracy(dtype):
     assert net.evaluate(X, labels, sample_weight=weights)["accuracy"] == pytest.approx(weighted)
 
 
+@pytest.mark.parametrize("units", [2, 5, 19])
+def test_accuracy_of_ties(isa, dtype, units):
+    """The first of equal outputs wins."""
+    net = make_net(units, [(units, "identity")], loss="cross_entropy", dtype=dtype)
+    net.compile(loss="cross_entropy", metrics=["accuracy"])
+    net.set_weights([np.eye(units), np.zeros(units)])
+    X = np.random.default_rng(11).integers(0, 3, (200, units)).astype(dtype)
+    for labels in (X.argmax(axis=1), np.random.default_rng(12).integers(0, units, 200)):
+        right = float(np.mean(X.argmax(axis=1) == labels))
+        assert net.evaluate(X, labels)["accuracy"] == right
+        assert net.evaluate(X, reference.one_hot(labels, units))["accuracy"] == right
+
+
 def test_accuracy_of_one_unit(dtype):
     """Both sides of one half."""
     X, _, _ = problem(dtype, "squared_error")

@@ -50,35 +50,29 @@ ACTIVATION_BACKWARD(tanh_backward,
 #undef ACTIVATION
 #undef ACTIVATION_BACKWARD
 
-/* y = exp(z - max z) / sum of the same; returns the logarithm of the sum plus max z. */
-static double NAME(softmax_row)(size_t n_units, const REAL *z, REAL *y) {
-    REAL lane[LANES], largest;
-    vec high = vec_set1(z[0]), total = vec_zero();
+/* y = exp(z - max z); returns the sum of y, and max z in *largest. */
+static FORCE_INLINE REAL NAME(exp_row)(size_t n_units, const REAL *z, REAL *y, REAL *largest) {
+    vec high = vec_set1(-INFINITY), total = vec_zero();
     FOR_EACH_VEC(o, some, n_units) {
-        high = vec_max(high, NAME(load_up_to)(z + o, some, z[0]));
+        high = vec_max(high, NAME(load_up_to)(z + o, some, -INFINITY));
     }
-    vec_store(lane, high);
-    largest = lane[0];
-    for (int l = 1; l < LANES; l++) {
-        largest = lane[l] > largest ? lane[l] : largest;
-    }
+    *largest = vec_largest(high);
+    high = vec_set1(*largest);
     FOR_EACH_VEC(o, some, n_units) {
-        const vec e =
-            NAME(vec_exp)(vec_sub(NAME(load_up_to)(z + o, some, -INFINITY), vec_set1(largest)));
+        const vec e = NAME(vec_exp)(vec_sub(NAME(load_up_to)(z + o, some, -INFINITY), high));
         NAME(store_up_to)(y + o, some, e);
         total = vec_add(total, e);
     }
-    const REAL sum = NAME(vec_sum)(total);
-    FOR_EACH_VEC(o, some, n_units) {
-        NAME(store_up_to)(y + o, some, vec_div(NAME(load_up_to)(y + o, some, 0), vec_set1(sum)));
-    }
-    return log((double)sum) + (double)largest;
+    return vec_sum(total);
 }
 
 static void NAME(softmax)(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride) {
     for (size_t b = 0; b < n_rows; b++) {
-        REAL *row = (REAL *)z__bo + b * z_stride;
-        NAME(softmax_row)(n_units, row, row);
+        REAL *row = (REAL *)z__bo + b * z_stride, largest;
+        const vec sum = vec_set1(NAME(exp_row)(n_units, row, row, &largest));
+        FOR_EACH_VEC(o, some, n_units) {
+            NAME(store_up_to)(row + o, some, vec_div(NAME(load_up_to)(row + o, some, 0), sum));
+        }
     }
 }
 
@@ -93,7 +87,7 @@ static void NAME(softmax_backward)(size_t n_rows, size_t n_units, const void *y_
             total = vec_fma(NAME(load_up_to)(y_row + o, some, 0),
                             NAME(load_up_to)(d_row + o, some, 0), total);
         }
-        const vec dot = vec_set1(NAME(vec_sum)(total));
+        const vec dot = vec_set1(vec_sum(total));
         FOR_EACH_VEC(o, some, n_units) {
             const vec y = NAME(load_up_to)(y_row + o, some, 0);
             const vec d = NAME(load_up_to)(d_row + o, some, 0);

@@ -83,5 +83,5 @@ static int NAME(all_finite)(size_t n, const void *x__n) {
         const size_t some = n - j < LANES ? n - j : LANES;
         sum0 = vec_fma(zero, NAME(load_up_to)(x + j, some, 0), sum0);
     }
-    return NAME(vec_sum)(vec_add(vec_add(sum0, sum1), vec_add(sum2, sum3))) == 0;
+    return vec_sum(vec_add(vec_add(sum0, sum1), vec_add(sum2, sum3))) == 0;
 }

@@ -92,7 +92,7 @@ static double NAME(sum_of_squares)(size_t n, const void *w__n) {
     double sum = 0;
     FOR_EACH_VEC(j, some, n) {
         const vec w = LOAD((const REAL *)w__n);
-        sum += (double)NAME(vec_sum)(vec_mul(w, w));
+        sum += (double)vec_sum(vec_mul(w, w));
     }
     return sum;
 }

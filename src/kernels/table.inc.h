@@ -5,8 +5,10 @@
 
 #if CYMLP_DOUBLE
 #define EPSILON DBL_EPSILON
+#define LARGEST DBL_MAX
 #else
 #define EPSILON FLT_EPSILON
+#define LARGEST FLT_MAX
 #endif
 
 #include "elementary.inc.h"
@@ -16,6 +18,11 @@
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
+
+/* Lets a test's own build reach what no table exports. */
+#ifdef CYMLP_EXPOSE
+#include CYMLP_EXPOSE
+#endif
 
 static const cymlp_kernels NAME(table) = {
     .isa = ISA_NAME,
@@ -75,7 +82,11 @@ static const cymlp_kernels NAME(table) = {
 };
 
 #undef EPSILON
+#undef LARGEST
 #undef FOR_EACH_VEC
+#undef LOWEST
+#undef LOG2_HIGH
+#undef LOG2_LOW
 #undef CYMLP_DOUBLE
 #undef REAL
 #undef NAME
@@ -109,3 +120,6 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_pow2
 #undef vec_transpose
 #undef vec_quotient
+#undef vec_exponent
+#undef vec_sum
+#undef vec_largest

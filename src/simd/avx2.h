@@ -33,11 +33,29 @@
 #define vec_nonzero(a) \
     (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_UQ))
 
+/* The low bits of 1.5 * 2^52 + m are m, for small integers m. */
 static inline vec NAME(vec_pow2)(vec n) {
-    const __m256i exponent =
-        _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)), _mm256_set1_epi64x(1023));
-    return _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
+    const __m256d biased = _mm256_add_pd(n, _mm256_set1_pd(0x1.8p52 + 1023));
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(biased), 52));
 }
+
+static inline vec NAME(vec_exponent)(vec x) {
+    const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(x), 52);
+    const __m256d shifted = _mm256_or_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(0x1p52));
+    return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p52 + 1023));
+}
+
+/* Of two halves, again of two halves. */
+#define HALVES(operation, v)                                                               \
+    __m128d half = operation##_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)); \
+    half = operation##_sd(half, _mm_unpackhi_pd(half, half));                              \
+    return _mm_cvtsd_f64(half)
+
+static inline REAL NAME(vec_sum)(vec v) { HALVES(_mm_add, v); }
+
+static inline REAL NAME(vec_largest)(vec v) { HALVES(_mm_max, v); }
+
+#undef HALVES
 
 static inline __m256i NAME(lane_mask)(size_t count) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)count), _mm256_setr_epi64x(0, 1, 2, 3));
@@ -88,9 +106,27 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ))
 
 static inline vec NAME(vec_pow2)(vec n) {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+    const __m256 biased = _mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f + 127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(biased), 23));
 }
+
+static inline vec NAME(vec_exponent)(vec x) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x), 23);
+    const __m256 shifted = _mm256_or_ps(_mm256_castsi256_ps(biased), _mm256_set1_ps(0x1p23f));
+    return _mm256_sub_ps(shifted, _mm256_set1_ps(0x1p23f + 127));
+}
+
+#define HALVES(operation, v)                                                              \
+    __m128 half = operation##_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); \
+    half = operation##_ps(half, _mm_movehl_ps(half, half));                               \
+    half = operation##_ss(half, _mm_movehdup_ps(half));                                   \
+    return _mm_cvtss_f32(half)
+
+static inline REAL NAME(vec_sum)(vec v) { HALVES(_mm_add, v); }
+
+static inline REAL NAME(vec_largest)(vec v) { HALVES(_mm_max, v); }
+
+#undef HALVES
 
 static inline __m256i NAME(lane_mask)(size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count),
@@ -129,6 +165,9 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #endif
 
 #define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_exponent(x) NAME(vec_exponent)(x)
+#define vec_sum(v) NAME(vec_sum)(v)
+#define vec_largest(v) NAME(vec_largest)(v)
 #define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
 #define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)
 #define vec_transpose(square) NAME(vec_transpose)(square)

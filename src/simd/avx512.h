@@ -31,10 +31,36 @@
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
 #define vec_nonzero(a) _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_UQ)
-#define vec_pow2(n) _mm512_scalef_pd(_mm512_set1_pd(1.0), n)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (count)) - 1), v)
+
+/* The low bits of 1.5 * 2^52 + m are m, for small integers m. */
+static inline vec NAME(vec_pow2)(vec n) {
+    const vec biased = vec_add(n, vec_set1(0x1.8p52 + 1023));
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(biased), 52));
+}
+
+static inline vec NAME(vec_exponent)(vec x) {
+    const __m512i biased = _mm512_srli_epi64(_mm512_castpd_si512(x), 52);
+    const vec shifted = _mm512_or_pd(_mm512_castsi512_pd(biased), vec_set1(0x1p52));
+    return vec_sub(shifted, vec_set1(0x1p52 + 1023));
+}
+
+/* Of two halves, again of two halves. */
+#define HALVES(operation, v)                                                                       \
+    const __m256d quarters =                                                                       \
+        _mm256##operation##_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));           \
+    __m128d half =                                                                                 \
+        _mm##operation##_pd(_mm256_castpd256_pd128(quarters), _mm256_extractf128_pd(quarters, 1)); \
+    half = _mm##operation##_sd(half, _mm_unpackhi_pd(half, half));                                 \
+    return _mm_cvtsd_f64(half)
+
+static inline REAL NAME(vec_sum)(vec v) { HALVES(_add, v); }
+
+static inline REAL NAME(vec_largest)(vec v) { HALVES(_max, v); }
+
+#undef HALVES
 
 #define vec_quotient(a, b) vec_div(a, b)
 
@@ -83,10 +109,35 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
 #define vec_nonzero(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ)
-#define vec_pow2(n) _mm512_scalef_ps(_mm512_set1_ps(1.0f), n)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (count)) - 1), v)
+
+static inline vec NAME(vec_pow2)(vec n) {
+    const vec biased = vec_add(n, vec_set1(0x1.8p23f + 127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased), 23));
+}
+
+static inline vec NAME(vec_exponent)(vec x) {
+    const __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(x), 23);
+    const vec shifted = _mm512_or_ps(_mm512_castsi512_ps(biased), vec_set1(0x1p23f));
+    return vec_sub(shifted, vec_set1(0x1p23f + 127));
+}
+
+#define HALVES(operation, v)                                                                       \
+    const __m256 quarters =                                                                        \
+        _mm256##operation##_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));           \
+    __m128 half =                                                                                  \
+        _mm##operation##_ps(_mm256_castps256_ps128(quarters), _mm256_extractf128_ps(quarters, 1)); \
+    half = _mm##operation##_ps(half, _mm_movehl_ps(half, half));                                   \
+    half = _mm##operation##_ss(half, _mm_movehdup_ps(half));                                       \
+    return _mm_cvtss_f32(half)
+
+static inline REAL NAME(vec_sum)(vec v) { HALVES(_add, v); }
+
+static inline REAL NAME(vec_largest)(vec v) { HALVES(_max, v); }
+
+#undef HALVES
 
 /* A first guess from the exponent, two of Newton's steps, and one that corrects the quotient. */
 static FORCE_INLINE vec NAME(vec_quotient)(vec a, vec b) {
@@ -130,3 +181,7 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #endif
 
 #define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_exponent(x) NAME(vec_exponent)(x)
+#define vec_sum(v) NAME(vec_sum)(v)
+#define vec_largest(v) NAME(vec_largest)(v)

@@ -10,7 +10,10 @@
  *     vec_copysign(a, b)            |a| with the sign of b
  *     vec_if_less(a, b, yes, no)    yes where a < b, else no
  *     vec_nonzero(a)                a bit per lane: 1 where it is not 0
- *     vec_pow2(n)                   2^n for integers n of the normal exponent range
+ *     vec_pow2(n)                   2^n for integers n of the normal exponent range; one below it
+ *                                   0, one above it infinity
+ *     vec_exponent(x)               floor(log2 x) for normal x > 0; anything for a NaN
+ *     vec_sum(v), vec_largest(v)    of all lanes, halves first; one of them where any is NaN
  *     vec_load_some(p, count, fill), vec_store_some(p, count, v)
  *                                   the first count <= LANES lanes, nothing else is touched
  *     vec_transpose(square)         in place, of LANES vectors
@@ -89,6 +92,16 @@ GENERIC_MAP(vec_load_some, (const REAL *p, size_t count, REAL fill),
             (size_t)l < count ? p[l] : fill)
 
 #if CYMLP_DOUBLE
+#define BITS uint64_t
+#define MANTISSA_BITS 52
+#define BIAS 1023
+#else
+#define BITS uint32_t
+#define MANTISSA_BITS 23
+#define BIAS 127
+#endif
+
+#if CYMLP_DOUBLE
 GENERIC_MAP(vec_sqrt, (vec a), sqrt(LANE(a)))
 GENERIC_MAP(vec_abs, (vec a), fabs(LANE(a)))
 GENERIC_MAP(vec_copysign, (vec a, vec b), copysign(LANE(a), LANE(b)))
@@ -98,21 +111,44 @@ GENERIC_MAP(vec_abs, (vec a), fabsf(LANE(a)))
 GENERIC_MAP(vec_copysign, (vec a, vec b), copysignf(LANE(a), LANE(b)))
 #endif
 
+/* Adding 2^(mantissa bits) to a small integer moves its bits to the end of the mantissa. */
 static inline vec NAME(vec_pow2)(vec n) {
     vec out;
     for (int l = 0; l < LANES; l++) {
-        const int exponent = LANE(n) == LANE(n) ? (int)LANE(n) : 0; /* a NaN has no integer */
-        REAL power;
-#if CYMLP_DOUBLE
-        const uint64_t bits = (uint64_t)(exponent + 1023) << 52;
-#else
-        const uint32_t bits = (uint32_t)(exponent + 127) << 23;
-#endif
-        memcpy(&power, &bits, sizeof bits);
-        LANE(out) = power;
+        const REAL biased = LANE(n) + (REAL)(ROUND_SHIFT + BIAS);
+        BITS bits;
+        memcpy(&bits, &biased, sizeof bits);
+        bits <<= MANTISSA_BITS;
+        memcpy((char *)&out + l * sizeof bits, &bits, sizeof bits);
     }
     return out;
 }
+
+static inline vec NAME(vec_exponent)(vec x) {
+    vec out;
+    for (int l = 0; l < LANES; l++) {
+        BITS bits;
+        memcpy(&bits, (const char *)&x + l * sizeof bits, sizeof bits);
+        LANE(out) = (REAL)(int)(bits >> MANTISSA_BITS) - BIAS;
+    }
+    return out;
+}
+
+#define GENERIC_HALVES(name, expression)                    \
+    static inline REAL NAME(name)(vec v) {                  \
+        REAL lane[LANES];                                   \
+        memcpy(lane, &v, sizeof lane);                      \
+        for (int half = LANES / 2; half > 0; half /= 2) {   \
+            for (int l = 0; l < half; l++) {                \
+                const REAL a = lane[l], b = lane[l + half]; \
+                lane[l] = (expression);                     \
+            }                                               \
+        }                                                   \
+        return lane[0];                                     \
+    }
+
+GENERIC_HALVES(vec_sum, a + b)
+GENERIC_HALVES(vec_largest, a > b ? a : b)
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     for (int l = 0; l < LANES; l++) {
@@ -145,6 +181,10 @@ static inline void NAME(vec_transpose)(vec square[LANES]) {
 #undef LANE
 #undef LANE_AT
 #undef ROUND_SHIFT
+#undef BITS
+#undef MANTISSA_BITS
+#undef BIAS
+#undef GENERIC_HALVES
 
 #define vec_zero() NAME(vec_set1)(0)
 #define vec_set1(x) NAME(vec_set1)(x)
@@ -168,3 +208,6 @@ static inline void NAME(vec_transpose)(vec square[LANES]) {
 #define vec_nonzero(a) NAME(vec_nonzero)(a)
 #define vec_transpose(square) NAME(vec_transpose)(square)
 #define vec_quotient(a, b) vec_div(a, b)
+#define vec_exponent(x) NAME(vec_exponent)(x)
+#define vec_sum(v) NAME(vec_sum)(v)
+#define vec_largest(v) NAME(vec_largest)(v)
