@@ -33,6 +33,7 @@ cdef struct Samples:
 # Per row of a batch, or of a chunk of rows in inference.
 cdef struct BatchRows:
     const void** x                  # where its inputs stand
+    const void** next_x             # where those of the next batch stand in users' memory
     char* converted                 # room for inputs that stand in users' memory as bytes
     Py_ssize_t converted_stride
     uint64_t* nonzeros              # a bit for each of its inputs
@@ -58,10 +59,12 @@ cdef double total_weight(
     const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil
 
 # Points the rows from `start` to before `stop` to the samples from first + start on. Inputs that are
-# not as the kernels want them are converted; `inputs` tells whether non-zeros are to be found.
+# not as the kernels want them are converted; `inputs` tells whether non-zeros are to be found, and
+# n_ahead how many samples further on those stand that will be wanted next.
 cdef void gather(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t start,
-    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs) noexcept nogil
+    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs,
+    Py_ssize_t n_ahead) noexcept nogil
 
 # Where the inputs of n_rows samples will stand once they are gathered, and whether their zeros are
 # to be left out. The answer depends on the samples alone.

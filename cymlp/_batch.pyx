@@ -31,12 +31,14 @@ cdef double total_weight(
 
 cdef void gather(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t start,
-    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs
+    Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs, Py_ssize_t n_ahead
 ) noexcept nogil:
     cdef Py_ssize_t b, i
     cdef char* converted
     for b in range(start, stop):
         i = sample(samples, first + b)
+        rows.next_x[b] = samples.x + samples.x_stride * sample(
+            samples, min(first + b + n_ahead, samples.n_rows - 1))
         if samples.format == REALS:
             rows.x[b] = samples.x + i * samples.x_stride
         elif samples.format == BYTES:
@@ -101,6 +103,11 @@ cdef Inputs inputs_of(
     inputs.nonzeros.bits__bw = rows.nonzeros
     inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL
     inputs.nonzeros.stride = rows.n_words
+    inputs.next_rows__b = rows.next_x
+    if samples.format == REALS:
+        inputs.next_item = kernels.item_size
+    elif samples.format == BYTES:
+        inputs.next_item = 1
     return inputs
 
 
@@ -261,7 +268,7 @@ cdef Py_ssize_t rows_room(
     const KernelTable* kernels, Format format, Py_ssize_t n_rows, Py_ssize_t n_inputs
 ):
     cdef Py_ssize_t words = n_rows * ceil_div(n_inputs, kernels.block_rows)
-    cdef Py_ssize_t room = 6 * Arena.room(n_rows * sizeof(double))
+    cdef Py_ssize_t room = 7 * Arena.room(n_rows * sizeof(double))
     if format == BYTES:
         room += Arena.room(n_rows * converted_stride(kernels, n_inputs))
     if format == NONZEROS:
@@ -280,6 +287,7 @@ cdef BatchRows take_rows(
 ):
     cdef BatchRows rows
     rows.x = <const void**> address(arena.take(n_rows, np.intp))
+    rows.next_x = <const void**> address(arena.take(n_rows, np.intp))
     rows.values = <const void**> address(arena.take(n_rows, np.intp))
     rows.labels = <int32_t*> address(arena.take(n_rows, np.int32))
     rows.scale = <double*> address(arena.take(n_rows, np.float64))
@@ -301,6 +309,7 @@ cdef BatchRows take_rows(
 
 cdef BatchRows rows_from(BatchRows rows, Py_ssize_t row) noexcept nogil:
     rows.x += row
+    rows.next_x += row
     rows.values += row
     rows.labels += row
     rows.scale += row

@@ -25,10 +25,12 @@ cdef struct Dense:
 
 
 # What some rows of a batch bring to a layer. Where it is known which inputs are not zero, only
-# those are multiplied.
+# those are multiplied; the rows of the next batch then come into the cache meanwhile.
 cdef struct Inputs:
     const void* const* rows__b_i
     Nonzeros nonzeros
+    const void* const* next_rows__b
+    Py_ssize_t next_item            # bytes per input; 0: nothing to bring
 
 
 cdef inline Inputs inputs_from(Inputs inputs, Py_ssize_t row) noexcept nogil:
@@ -48,6 +50,8 @@ cdef inline Inputs all_inputs(const void* const* rows__b_i) noexcept nogil:
     inputs.nonzeros.bits__bw = NULL
     inputs.nonzeros.starts__bw = NULL
     inputs.nonzeros.stride = 0
+    inputs.next_rows__b = NULL
+    inputs.next_item = 0
     return inputs
 
 

@@ -236,7 +236,8 @@ cdef double update_block_sparse(
         kernels.sparse_gradient(
             n_rows, (first_column(&panels, stop) - column) // lanes, first, n_inputs,
             inputs.rows__b_i, inputs.nonzeros, turned, delta__bo + column * item, delta_stride,
-            scratch)
+            scratch, inputs.next_rows__b, first * inputs.next_item,
+            n_inputs * inputs.next_item if run == 0 else 0)
         for p in range(p, stop):
             count = n_inputs * panel_width(&panels, p)
             offset = layer.n_inputs * first_column(&panels, p)

@@ -280,7 +280,7 @@ cdef void run_rows(
                 finite[0] = False
             if not finite[0]:
                 break
-        gather(program.kernels, samples, row, 0, n_rows, &rows, &first_inputs)
+        gather(program.kernels, samples, row, 0, n_rows, &rows, &first_inputs, 0)
         for i in range(program.n_layers):
             activation = program._activation(i) if evaluates else program.layers[i].activation
             inputs = first_inputs if i == 0 else all_inputs(rows.x)

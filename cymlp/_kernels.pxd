@@ -93,7 +93,8 @@ cdef extern from "kernels.h" nogil:
         void (*sparse_gradient)(
             size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
             const void* const* x_rows__b_i, Nonzeros nonzeros, const uint64_t* rows__ci,
-            const void* delta__bo, size_t delta_stride, void* g__pip) noexcept nogil
+            const void* delta__bo, size_t delta_stride, void* g__pip,
+            const void* const* next_rows__b, size_t next_start, size_t next_bytes) noexcept nogil
         void (*column_sum)(
             size_t n_rows, const void* delta__bl, size_t delta_stride,
             void* sum__l) noexcept nogil

@@ -472,7 +472,8 @@ cdef class Network(Program):
             row = start + chunk * CHUNK_ROWS
             n_rows = min(CHUNK_ROWS, stop - row)
             gather(
-                self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs)
+                self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs,
+                run.batch_size)
             for i in range(self.n_layers):
                 below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
                 dense_forward(

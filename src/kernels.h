@@ -164,11 +164,13 @@ typedef struct cymlp_kernels {
     void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
 
     /* g = x^T delta for at most block_rows inputs, from the first of a word on, and n_vecs vectors
-     * of outputs, which are cut into panels from their first one on: at most run_panels of them. */
+     * of outputs, which are cut into panels from their first one on: at most run_panels of them.
+     * Meanwhile next_bytes bytes at each of next_rows__b, as many as rows, come into the cache. */
     void (*sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                             const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
-                            void *g__pip);
+                            void *g__pip, const void *const *next_rows__b, size_t next_start,
+                            size_t next_bytes);
 
     /* The sum over rows of one vector of columns. */
     void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);

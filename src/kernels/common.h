@@ -34,6 +34,14 @@
 #define PREFETCH(p) ((void)(p))
 #endif
 
+/* Has the compiler work an address out here. In front of a loop it would prepare one for each
+ * offset that is added later, more than there are registers. */
+#ifdef __GNUC__
+#define SETTLE(p) __asm__("" : "+r"(p))
+#else
+#define SETTLE(p) ((void)(p))
+#endif
+
 /* X(rows, vectors) for every shape of a register tile up to the largest one of an ISA. */
 #define TILES_4_BY(X, VECS) X(1, VECS) X(2, VECS) X(3, VECS) X(4, VECS)
 #define TILES_6_BY(X, VECS) TILES_4_BY(X, VECS) X(5, VECS) X(6, VECS)

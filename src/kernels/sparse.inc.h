@@ -55,6 +55,9 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, 
         const size_t i = (size_t)lowest_bit(bits);
         const vec xi = vec_set1(is_packed ? *x++ : x[i]);
         const REAL *w = w__pip + i * PANEL_VECS * LANES;
+        const REAL *w_here = w_last + i * (size_t)n_last * LANES;
+        SETTLE(w);
+        SETTLE(w_here);
         bits &= bits - 1;
         UNROLL
         for (int p = 0; p < n_full; p++) {
@@ -66,7 +69,7 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, 
         }
         UNROLL
         for (int v = 0; v < n_last; v++) {
-            const vec wv = vec_load(w_last + (i * (size_t)n_last + (size_t)v) * LANES);
+            const vec wv = vec_load(w_here + v * LANES);
             sum[n_full * PANEL_VECS + v] = vec_fma(xi, wv, sum[n_full * PANEL_VECS + v]);
         }
     }
@@ -186,6 +189,7 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last,
             at = nonzeros.starts__bw[word] + (size_t)count_bits(nonzeros.bits__bw[word] & below);
         }
         const vec xb = vec_set1(x[at]);
+        SETTLE(delta);
         rows &= rows - 1;
         UNROLL
         for (int v = 0; v < n_vecs; v++) {
@@ -205,13 +209,21 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, 
                                             size_t first_input, size_t n_inputs,
                                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                             const uint64_t *rows__ci, const REAL *delta__bo,
-                                            size_t delta_stride, REAL *g__pip) {
+                                            size_t delta_stride, REAL *g__pip,
+                                            const void *const *next_rows__b, size_t next_start,
+                                            size_t next_bytes) {
     const size_t g_panel = n_inputs * PANEL_VECS * LANES;
     for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
         cymlp_nonzeros here = nonzeros;
         here.bits__bw += b * nonzeros.stride;
         here.starts__bw += nonzeros.starts__bw ? b * nonzeros.stride : 0;
         for (size_t i = 0; i < n_inputs; i++) {
+            if (b + i < n_rows) {
+                const char *next = (const char *)next_rows__b[b + i] + next_start;
+                for (size_t line = 0; line < next_bytes; line += 64) {
+                    PREFETCH(next + line);
+                }
+            }
             NAME(gradient_word)(n_full, n_last, rows__ci[b + i], first_input + i, x_rows__b_i + b,
                                 here, delta__bo + b * delta_stride, delta_stride, b > 0,
                                 g__pip + i * PANEL_VECS * LANES, g_panel,
@@ -223,13 +235,16 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, 
 static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
                                   const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                   const uint64_t *rows__ci, const void *delta__bo,
-                                  size_t delta_stride, void *g__pip) {
+                                  size_t delta_stride, void *g__pip,
+                                  const void *const *next_rows__b, size_t next_start,
+                                  size_t next_bytes) {
     const size_t n_full = (n_vecs - 1) / PANEL_VECS;
     switch (RUN(n_full, n_vecs - n_full * PANEL_VECS)) {
 #define CASE(FULL, LAST)                                                                     \
     case RUN(FULL, LAST):                                                                    \
         NAME(gradient_run)(FULL, LAST, n_rows, first_input, n_inputs, x_rows__b_i, nonzeros, \
-                           rows__ci, (const REAL *)delta__bo, delta_stride, (REAL *)g__pip); \
+                           rows__ci, (const REAL *)delta__bo, delta_stride, (REAL *)g__pip,  \
+                           next_rows__b, next_start, next_bytes);                            \
         break;
         FOR_EACH_RUN(CASE)
 #undef CASE
