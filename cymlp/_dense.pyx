@@ -206,7 +206,9 @@ cdef double update_block(
             kernels.gradient_tile(
                 count, width, n_rows, strips + row * n_rows * item,
                 delta__bo + column * item, delta_stride, scratch,
-                ahead_of(&layer.kernel, offset, count * width * item))
+                ahead_of(
+                    &layer.kernel, offset, count * width * item,
+                    next_delta(&panels, p, t * CACHE_LINE // item)))
             update_span(kernels, &layer.kernel, offset, count * width, scratch, optimizer, step)
             offset += count * width * item
         if layer.transposed != NULL and not keeps_gradient(optimizer):
@@ -261,15 +263,28 @@ cdef inline double squares_of(
 
 
 cdef inline Ahead ahead_of(
-    const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n_bytes
+    const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n_bytes, Py_ssize_t delta_offset
 ) noexcept nogil:
-    """What an update of some bytes of parameters will read."""
+    """What an update of some bytes of parameters will read, and a part of the next deltas."""
     cdef Ahead ahead
     ahead.line[0] = parameters.values + offset
     ahead.line[1] = at(parameters.slots[0], offset)
     ahead.line[2] = at(parameters.slots[1], offset)
     ahead.n_lines = ceil_div(n_bytes, CACHE_LINE)
+    ahead.delta_offset = delta_offset
     return ahead
+
+
+cdef inline Py_ssize_t next_delta(
+    const Panels* panels, Py_ssize_t p, Py_ssize_t column
+) noexcept nogil:
+    """Where a column of the next panel stands, from this one's first; 0 where there is none.
+
+    The rows of deltas lie too far apart for the hardware to guess: each tile brings one line of
+    the next panel's.
+    """
+    cdef Py_ssize_t width = panel_width(panels, p)
+    return width + column if p + 1 < panels.n_panels and column < width else 0
 
 
 cdef void update_bias(

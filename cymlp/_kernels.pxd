@@ -35,6 +35,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct Ahead "cymlp_ahead":
         const char* line[3]
         size_t n_lines
+        size_t delta_offset
 
     ctypedef struct Nonzeros "cymlp_nonzeros":
         const uint64_t* bits__bw

@@ -74,10 +74,12 @@ typedef struct cymlp_targets {
     const void *const *values__b_o; /* NULL where labels are given */
 } cymlp_targets;
 
-/* Three runs of cache lines that will be wanted soon. They are hints: any address will do. */
+/* What will be wanted soon after a gradient's tile: three runs of cache lines, and one line in each
+ * row of the deltas, some elements further on. They are hints: any address will do. */
 typedef struct cymlp_ahead {
     const char *line[3];
     size_t n_lines;
+    size_t delta_offset;
 } cymlp_ahead;
 
 /* Memory that will be wanted after a tile: `step` bytes of it for each input of the tile. */
@@ -154,7 +156,7 @@ typedef struct cymlp_kernels {
                        size_t first_column, void *strips__sbt);
 
     /* g = strip^T delta: n_inputs <= tile_rows inputs by one panel of outputs, summed over the
-     * rows. Meanwhile the parameters that will be moved by g are brought into the cache. */
+     * rows. Meanwhile what is ahead is brought into the cache. */
     void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
                           const void *delta__bp, size_t delta_stride, void *g__tp,
                           cymlp_ahead ahead);

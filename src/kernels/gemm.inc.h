@@ -143,11 +143,13 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
             PREFETCH(ahead.line[a]);
             ahead.line[a] += CACHE_LINE;
         }
+        PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
         x += TILE_ROWS;
         delta += delta_stride;
     }
     while (x < end) {
+        PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
         x += TILE_ROWS;
         delta += delta_stride;
