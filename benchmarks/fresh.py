@@ -68,7 +68,7 @@ print(json.dumps({{"before": before, "peak": resident("VmHWM"), "data": arrays.X
 
 
 def python(program: str, threads: int = 1) -> str:
-    """Run a program in a new process, pinned as a worker is; return what it printed."""
+    """Run a program in a new process with a worker's variables; return what it printed."""
     _, environment = command("cymlp", threads)
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True

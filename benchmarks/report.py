@@ -275,15 +275,14 @@ def markdown(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw how many times as fast as each peer cymlp is, a line per row, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["task"]["name"] for row in results["rows"]))
     peers = [p for p in COLOURS if any(ratio(row, p) for row in results["rows"])]
-    with plt.rc_context({"svg.hashsalt": "cymlp", "font.size": 9}):
-        figure, axes = plt.subplots(figsize=(9, 1.6 + 0.27 * len(names)), layout="constrained")
+    with rc_context({"svg.hashsalt": "cymlp", "font.size": 9}):
+        figure = Figure(figsize=(9, 1.6 + 0.27 * len(names)), layout="constrained")
+        axes = figure.subplots()
         axes.axvline(1, color="black", linewidth=1)
         for row in results["rows"]:
             y = names.index(row["task"]["name"]) + (0.16 if row["threads"] > 1 else -0.16)
@@ -309,7 +308,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
         figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
 
 
 def write(results: dict[str, Any], stem: Path) -> None:

@@ -1,6 +1,7 @@
 """The benchmark suite does the same work in every library and says truly what came out."""
 
 import importlib
+import importlib.util
 import json
 import sys
 
@@ -24,6 +25,18 @@ def suite():
     sys.path.remove(str(BENCHMARKS))
     for name in [name for name in sys.modules if name.split(".")[0] in names]:
         del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_scikit_learn_are_restored():
+    """The suite turns checks off, in processes of its own."""
+    if importlib.util.find_spec("sklearn") is None:
+        yield
+        return
+    from sklearn import config_context
+
+    with config_context():
+        yield
 
 
 def task(suite, **changes):
