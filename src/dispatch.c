@@ -61,12 +61,15 @@ static void detect_x86_64(int *avx2, int *avx512) {
 
 void cymlp_detect_isas(cymlp_isa isas[CYMLP_N_ISAS]) {
     const cymlp_isa none[CYMLP_N_ISAS] = {
-        {"generic", cymlp_generic_tables}, {"avx2", NULL}, {"avx512", NULL}};
+        {"generic", cymlp_generic_tables}, {"avx2", NULL}, {"avx512", NULL}, {"neon", NULL}};
     memcpy(isas, none, sizeof none);
 #ifdef CYMLP_X86_64
     int avx2, avx512;
     detect_x86_64(&avx2, &avx512);
     isas[1].tables = avx2 ? cymlp_avx2_tables : NULL;
     isas[2].tables = avx512 ? cymlp_avx512_tables : NULL;
+#endif
+#ifdef CYMLP_AARCH64
+    isas[3].tables = cymlp_neon_tables; /* every AArch64 CPU has it */
 #endif
 }

@@ -25,6 +25,8 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define CYMLP_X86_64 1
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define CYMLP_AARCH64 1
 #endif
 
 enum cymlp_dtype { CYMLP_FLOAT32, CYMLP_FLOAT64, CYMLP_N_DTYPES };
@@ -204,6 +206,9 @@ extern const cymlp_kernels *const cymlp_generic_tables[CYMLP_N_DTYPES];
 extern const cymlp_kernels *const cymlp_avx2_tables[CYMLP_N_DTYPES];
 extern const cymlp_kernels *const cymlp_avx512_tables[CYMLP_N_DTYPES];
 #endif
+#ifdef CYMLP_AARCH64
+extern const cymlp_kernels *const cymlp_neon_tables[CYMLP_N_DTYPES];
+#endif
 
 /* One entry per ISA that this project knows, in ascending order of preference. */
 typedef struct cymlp_isa {
@@ -211,7 +216,7 @@ typedef struct cymlp_isa {
     const cymlp_kernels *const *tables; /* by dtype; NULL where build or CPU lacks the ISA */
 } cymlp_isa;
 
-enum { CYMLP_N_ISAS = 3 };
+enum { CYMLP_N_ISAS = 4 };
 
 /* Detects the CPU and fills isas. */
 void cymlp_detect_isas(cymlp_isa isas[CYMLP_N_ISAS]);

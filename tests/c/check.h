@@ -24,12 +24,18 @@ CHECK_DECLARE(generic);
 CHECK_DECLARE(avx2);
 CHECK_DECLARE(avx512);
 #endif
+#ifdef CYMLP_AARCH64
+CHECK_DECLARE(neon);
+#endif
 
 static const check_functions *const check_all[][CYMLP_N_DTYPES] = {
     {&exposed_f32_generic, &exposed_f64_generic},
 #ifdef CYMLP_X86_64
     {&exposed_f32_avx2, &exposed_f64_avx2},
     {&exposed_f32_avx512, &exposed_f64_avx512},
+#endif
+#ifdef CYMLP_AARCH64
+    {&exposed_f32_neon, &exposed_f64_neon},
 #endif
 };
 
