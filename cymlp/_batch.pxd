@@ -66,11 +66,17 @@ cdef void gather(
     Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs,
     Py_ssize_t n_ahead) noexcept nogil
 
-# Where the inputs of n_rows samples will stand once they are gathered, and whether their zeros are
-# to be left out. The answer depends on the samples alone.
+# Whether a first layer of n_units is to leave out the zeros of n_rows samples. The answer depends on
+# these alone.
+cdef bint is_sparse(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
+    Py_ssize_t n_units) noexcept nogil
+
+# Where the inputs of n_rows samples will stand once they are gathered, and those of their non-zeros
+# if their zeros are to be left out.
 cdef Inputs inputs_of(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
-    const BatchRows* rows) noexcept nogil
+    Py_ssize_t n_units, const BatchRows* rows) noexcept nogil
 
 # The targets of gathered rows, from `row` on.
 cdef Targets targets_from(

@@ -10,11 +10,12 @@ cdef enum:
     CACHE_LINE = 64
 
 # Inputs that a first layer must have for its zeros to be looked for, the rows that are looked at,
-# and the share of non-zeros below which it is faster to multiply only these: the crossover that
-# benchmarks/sparse_crossover.py measures.
+# and the share of non-zeros below which it is faster to multiply only these, where the layer has at
+# least so many units: the crossover that benchmarks/ablations.py measures.
 cdef Py_ssize_t SPARSE_INPUTS = 64
 cdef Py_ssize_t DENSITY_ROWS = 8
-cdef double SPARSE_SHARE = 0.4
+cdef double SPARSE_SHARE = 0.38
+cdef double SPARSE_UNITS = 64
 
 
 cdef double total_weight(
@@ -78,28 +79,37 @@ cdef void mark_nonzeros(
         next_column += block
 
 
-cdef Inputs inputs_of(
+cdef bint is_sparse(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
-    const BatchRows* rows
+    Py_ssize_t n_units
 ) noexcept nogil:
-    cdef Inputs inputs = all_inputs(rows.x)
     cdef Py_ssize_t b, i, j, some = min(n_rows, DENSITY_ROWS), total = 0
+    cdef double share = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
     cdef const uint8_t* bytes
     cdef const void* row
-    if rows.nonzeros == NULL:
+    if samples.format == NONZEROS:
+        return True
+    if samples.n_inputs < SPARSE_INPUTS:
+        return False
+    for b in range(some):
+        i = sample(samples, first + b * n_rows // some)
+        row = samples.x + i * samples.x_stride
+        if samples.format == REALS:
+            total += kernels.find_nonzeros(1, samples.n_inputs, &row, NULL, 0)
+        else:
+            bytes = <const uint8_t*> row
+            for j in range(samples.n_inputs):
+                total += bytes[j] != 0
+    return total < share * <double> (some * samples.n_inputs)
+
+
+cdef Inputs inputs_of(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
+    Py_ssize_t n_units, const BatchRows* rows
+) noexcept nogil:
+    cdef Inputs inputs = all_inputs(rows.x)
+    if not is_sparse(kernels, samples, first, n_rows, n_units):
         return inputs
-    if samples.format != NONZEROS:
-        for b in range(some):
-            i = sample(samples, first + b * n_rows // some)
-            row = samples.x + i * samples.x_stride
-            if samples.format == REALS:
-                total += kernels.find_nonzeros(1, samples.n_inputs, &row, NULL, 0)
-            else:
-                bytes = <const uint8_t*> row
-                for j in range(samples.n_inputs):
-                    total += bytes[j] != 0
-        if total >= SPARSE_SHARE * <double> (some * samples.n_inputs):
-            return inputs
     inputs.nonzeros.bits__bw = rows.nonzeros
     inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL
     inputs.nonzeros.stride = rows.n_words

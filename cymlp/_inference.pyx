@@ -255,7 +255,8 @@ cdef void run_rows(
 ) noexcept nogil:
     """The part of one thread of rows start..stop, chunk by chunk through all layers."""
     cdef BatchRows rows = rows_from(room.rows, thread * room.chunk)
-    cdef Inputs first_inputs = inputs_of(program.kernels, samples, 0, samples.n_rows, &rows)
+    cdef Inputs first_inputs = inputs_of(
+        program.kernels, samples, 0, samples.n_rows, program.layers[0].n_units, &rows)
     cdef Inputs inputs
     cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows

@@ -20,12 +20,11 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, rows_room, take_rows,
-    total_weight, weight_at)
+    Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, is_sparse, rows_room,
+    take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate, dense_update_item,
-    inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
-    scratch_size)
+    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
+    dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_GRADIENT, Step, optimizer_step)
 from cymlp._program cimport (
@@ -40,6 +39,10 @@ cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
+# The part of a sparse first layer's operations that is spared, and the operations that take as long
+# as fetching a parameter that another core has changed.
+cdef double SPARED_SHARE = 0.6
+cdef double FETCH_FLOPS = 80
 # Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
@@ -297,7 +300,7 @@ cdef class Network(Program):
         run.loss = run.hits = run.weight = 0
         if not self._is_fused(shared):
             self._need_gradients()
-        team = threads_for(3 * self._flops_per_row() * run.batch_size, asked)
+        team = threads_for(self._work(shared), asked)
         self._need_workspace(self._slice_rows(shared), team, run.samples.format)
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
@@ -320,6 +323,17 @@ cdef class Network(Program):
             if tick is not None:
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
+
+    cdef double _work(self, const Run* run) noexcept nogil:
+        """Operations of a step, or 0 where a team would lose more than it gains.
+
+        In each step a thread fetches what the others have made of their parameters.
+        """
+        cdef const Dense* layer = &self.layers[0]
+        cdef double flops = 3 * self._flops_per_row() * run.batch_size
+        if is_sparse(self.kernels, &run.samples, 0, run.samples.n_rows, layer.n_units):
+            flops -= SPARED_SHARE * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        return flops if flops > FETCH_FLOPS * self.n_parameters else 0
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
@@ -370,7 +384,7 @@ cdef class Network(Program):
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
         cdef Inputs inputs = inputs_of(
-            self.kernels, &run.samples, run.first, n_rows, &self.rows)
+            self.kernels, &run.samples, run.first, n_rows, self.layers[0].n_units, &self.rows)
         for s in range(ceil_div(n_rows, slice_rows)):
             start = s * slice_rows
             count = min(slice_rows, n_rows - start)

@@ -122,16 +122,17 @@ def test_any_number_of_threads_gives_the_same_bits(isa, dtype, data, activation,
         assert_bitwise_equal(team, alone, f"{n_threads} threads:")
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 3, 5, 6, 7, 11, 13, 64, 97, 127])
+@pytest.mark.parametrize("n_samples", [1, 3, 7, 14, 15, 17, 64, 97, 127])
 def test_any_batch_size_with_any_number_of_threads(isa, dtype, n_samples):
-    """Wide enough for two threads even where there is one sample, for more where there are more."""
+    """Some with fewer rows than threads; fewer still are not worth a team."""
     rng = np.random.default_rng(2)
     X, target = rng.standard_normal((n_samples, 700)), rng.standard_normal((n_samples, 3))
     results = []
     for n_threads in (1, *TEAMS):
         net = make_net(700, [(900, "relu"), (3, "identity")], dtype=dtype)
         losses = [net.train_on_batch(X, target, n_threads=n_threads)]
-        assert (net._network.watch["team"] > 1) == (n_threads > 1 and OPENMP)
+        is_team = n_threads > 1 and OPENMP and n_samples >= 14
+        assert (net._network.watch["team"] > 1) == is_team
         losses.append(net.train_on_batch(X, target, n_threads=n_threads))
         outputs = net.predict(X, n_threads=n_threads)
         results.append([np.array(losses), outputs, *net.get_weights()])
