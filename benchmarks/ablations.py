@@ -112,7 +112,7 @@ def crossover(repeats: int) -> list[str]:
             runs: dict[str, Callable[[], None]] = {}
             for name, form in forms.items():
                 net = network((784, units, 10))
-                runs[name] = lambda net=net, form=form: epoch(net, form, y, 128)  # type: ignore[misc]
+                runs[name] = lambda net=net, form=form: epoch(net, form, y, 128)
             medians = in_turns(runs, repeats)
             row.append(f"{medians['sparse'] / medians['dense']:.2f}")
         lines.append(row)
@@ -139,8 +139,8 @@ def main() -> None:
         "",
         "## Where leaving zeros out pays",
         "",
-        "Time of an epoch (784 inputs, batch 128) that multiplies non-zeros alone, over the time of "
-        "one that multiplies all, by the density of the inputs.",
+        "Time of an epoch (784 inputs, batch 128) that multiplies non-zeros alone, over the time "
+        "of one that multiplies all, by the density of the inputs.",
         "",
         *crossover(options.repeats),
         "",

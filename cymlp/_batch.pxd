@@ -58,16 +58,16 @@ cdef inline double weight_at(const Samples* samples, Py_ssize_t index) noexcept 
 cdef double total_weight(
     const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil
 
-# Points the rows from `start` to before `stop` to the samples from first + start on. Inputs that are
-# not as the kernels want them are converted; `inputs` tells whether non-zeros are to be found, and
-# n_ahead how many samples further on those stand that will be wanted next.
+# Points the rows from `start` to before `stop` to the samples from first + start on. Inputs that
+# are not as the kernels want them are converted; `inputs` tells whether non-zeros are to be found,
+# and n_ahead how many samples further on those stand that will be wanted next.
 cdef void gather(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t start,
     Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs,
     Py_ssize_t n_ahead) noexcept nogil
 
-# Whether a first layer of n_units is to leave out the zeros of n_rows samples. The answer depends on
-# these alone.
+# Whether a first layer of n_units is to leave out the zeros of n_rows samples. The answer depends
+# on these alone.
 cdef bint is_sparse(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units) noexcept nogil

@@ -5,14 +5,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cymlp._program import Program
+from cymlp._validate import SparseRows
 
 def forward(
-    program: Program, x: NDArray[Any], outputs: Sequence[NDArray[Any] | None], n_threads: int = 0
+    program: Program,
+    x: NDArray[Any] | SparseRows,
+    outputs: Sequence[NDArray[Any] | None],
+    n_threads: int = 0,
 ) -> None: ...
 def predict(program: Program, x: object, n_threads: int = 0) -> NDArray[Any] | None: ...
 def evaluate(
     program: Program,
-    x: NDArray[Any],
+    x: NDArray[Any] | SparseRows,
     labels: NDArray[np.int32] | None,
     values: NDArray[Any] | None,
     weight: NDArray[np.float64] | None,

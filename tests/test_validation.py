@@ -599,7 +599,6 @@ def test_absurd_batch_size_is_the_whole_set():
     assert_bitwise_equal(net.get_weights(), other.get_weights())
 
 
-
 @pytest.mark.parametrize("labels", [np.array(["a", "b", "c"] * 2), ["a", "b", "c"] * 2])
 def test_string_labels_say_what_to_do(labels):
     with pytest.raises(TypeError, match=r"class labels are integers from 0.*return_inverse"):
