@@ -14,7 +14,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def variants(
     return made
 
 
-def in_turns(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+def in_turns(runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, float]:
     """The median time of each, in seconds, after one run to warm up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
