@@ -18,9 +18,10 @@
 #define FORCE_INLINE inline __attribute__((always_inline))
 #endif
 
-/* Before a loop of constant length whose variables must all end up in registers. */
+/* Before a loop of constant length whose variables must all end up in registers. Clang's plain
+ * "unroll" may come after the pass that puts arrays there. */
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 16")
 #else

@@ -1,0 +1,972 @@
+/* Every function of the kernel tables against plain loops: each ISA that runs here, both dtypes.
+ *
+ * What tests/test_kernels.py does from Python, for machines that have no Python: a foreign CPU's
+ * kernels run under an emulator. Prints a line for each table.
+ *
+ * Arrays begin one element past an aligned address, and all that is no input is a NaN: in front of
+ * an array, behind it and between its rows. A kernel that reads too much returns NaN, one that
+ * writes too much is found by done(). */
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "check.h"
+
+typedef long double wide;
+
+int check_failures;
+
+static const cymlp_kernels *k; /* the table under test */
+static enum cymlp_dtype dtype;
+static wide eps;
+static char situation[200]; /* what a failure is reported with */
+
+static void now(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(situation, sizeof situation, format, arguments);
+    va_end(arguments);
+}
+
+#define EXPECT(condition, what, j)                                                            \
+    CHECK(condition, "%s %s, %s: %s, element %zu", k->isa, k->item_size == 4 ? "f32" : "f64", \
+          situation, what, (size_t)(j))
+
+/* ---- arrays ---- */
+
+enum { GUARD = 33, MOST_ARRAYS = 64 }; /* odd: an array lies one element off a 32 byte boundary */
+
+static struct {
+    char *start;
+    size_t n;
+} arrays[MOST_ARRAYS];
+static int n_arrays;
+
+/* n elements, all NaN, between guards. */
+static void *array(size_t n) {
+    const size_t bytes = (n + 2 * GUARD) * k->item_size;
+    char *start = n_arrays < MOST_ARRAYS ? malloc(bytes) : NULL;
+    if (!start) {
+        fprintf(stderr, "no room for another array: %s\n", situation);
+        exit(2);
+    }
+    memset(start, 0xff, bytes);
+    arrays[n_arrays].start = start;
+    arrays[n_arrays++].n = n;
+    return start + GUARD * k->item_size;
+}
+
+static int is_untouched(const void *bytes, size_t n) {
+    const unsigned char *byte = bytes;
+    for (size_t j = 0; j < n; j++) {
+        if (byte[j] != 0xff) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Ends a situation: looks at all guards and frees the arrays. */
+static void done(void) {
+    const size_t guard = GUARD * k->item_size;
+    for (int a = 0; a < n_arrays; a++) {
+        EXPECT(is_untouched(arrays[a].start, guard), "written in front of array", a);
+        EXPECT(is_untouched(arrays[a].start + guard + arrays[a].n * k->item_size, guard),
+               "written behind array", a);
+        free(arrays[a].start);
+    }
+    n_arrays = 0;
+}
+
+static void *element(const void *a, size_t j) { return (char *)a + j * k->item_size; }
+
+static wide get(const void *a, size_t j) {
+    return dtype == CYMLP_FLOAT32 ? (wide)((const float *)a)[j] : (wide)((const double *)a)[j];
+}
+
+static void put(void *a, size_t j, wide value) {
+    if (dtype == CYMLP_FLOAT32) {
+        ((float *)a)[j] = (float)value;
+    } else {
+        ((double *)a)[j] = (double)value;
+    }
+}
+
+/* Uniform between low and high. D. E. Knuth's MMIX generator. */
+static wide drawn(wide low, wide high) {
+    static uint64_t state = 1;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return low + (high - low) * (wide)(state >> 40) / (1 << 24);
+}
+
+static void draw(void *a, size_t n, wide low, wide high) {
+    for (size_t j = 0; j < n; j++) {
+        put(a, j, drawn(low, high));
+    }
+}
+
+/* A (rows, columns) array with gaps between its rows. */
+static void *matrix(size_t n_rows, size_t n_columns, size_t stride, wide low, wide high) {
+    void *a = array(n_rows * stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        draw(element(a, b * stride), n_columns, low, high);
+    }
+    return a;
+}
+
+static void *copy(const void *a, size_t n) {
+    void *b = array(n);
+    memcpy(b, a, n * k->item_size);
+    return b;
+}
+
+/* Nothing may stand between rows. */
+static void expect_gaps(const void *a, size_t n_rows, size_t n_columns, size_t stride) {
+    for (size_t b = 0; b < n_rows; b++) {
+        EXPECT(
+            is_untouched(element(a, b * stride + n_columns), (stride - n_columns) * k->item_size),
+            "written behind row", b);
+    }
+}
+
+static void expect_near(wide actual, wide expected, wide tolerance, const char *what, size_t j) {
+    CHECK(fabsl(actual - expected) <= tolerance,
+          "%s %s, %s: %s, element %zu is %.9Lg, expected %.9Lg, tolerance %.2Lg", k->isa,
+          k->item_size == 4 ? "f32" : "f64", situation, what, j, actual, expected, tolerance);
+}
+
+static wide larger(wide a, wide b) { return a > b ? a : b; }
+
+static size_t whole_vecs(size_t n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
+
+/* ---- panels ---- */
+
+/* Where the element (row, column) of a matrix stands in its panels. */
+static size_t in_panels(size_t n_rows, size_t n_columns, size_t row, size_t column) {
+    const size_t most = k->panel_vecs * k->lanes, first = column / most * most;
+    const size_t left = whole_vecs(n_columns) - first;
+    return first * n_rows + row * (left < most ? left : most) + column - first;
+}
+
+static void *panels(size_t n_rows, size_t n_columns) {
+    void *w = array(n_rows * whole_vecs(n_columns));
+    memset(w, 0, n_rows * whole_vecs(n_columns) * k->item_size);
+    for (size_t i = 0; i < n_rows; i++) {
+        for (size_t o = 0; o < n_columns; o++) {
+            put(w, in_panels(n_rows, n_columns, i, o), drawn(-1, 1));
+        }
+    }
+    return w;
+}
+
+/* ---- matrix products ---- */
+
+enum { MOST_ROWS = 200 };
+
+static const void *row_pointers[MOST_ROWS];
+
+/* Rows of inputs in no order, reached through row_pointers. */
+static void input_rows(size_t n_rows, size_t n_inputs) {
+    const size_t stride = n_inputs + 3;
+    void *x = matrix(n_rows, n_inputs, stride, -1, 1);
+    for (size_t b = 0; b < n_rows; b++) {
+        row_pointers[b] = element(x, (n_rows - 1 - b) * stride);
+    }
+}
+
+static void dense_tile_of(size_t n_rows, size_t n_vecs, size_t n_columns, size_t first,
+                          size_t n_inputs, int start, int relu) {
+    const size_t width = n_vecs * k->lanes, stride = width + 5;
+    const cymlp_next next = {NULL, 64};
+    void *w = matrix(1, n_inputs * width, n_inputs * width, -1, 1);
+    void *bias = start == 1 ? matrix(1, width, width, -1, 1) : NULL;
+    void *y = matrix(n_rows, start == 2 ? n_columns : 0, stride, -1, 1);
+    void *before = copy(y, n_rows * stride);
+    now("dense_tile of %zu rows, %zu vectors, %zu columns, inputs %zu + %zu, start %d, relu %d",
+        n_rows, n_vecs, n_columns, first, n_inputs, start, relu);
+    input_rows(n_rows, first + n_inputs);
+    k->dense_tile(n_rows, width, n_columns, first, n_inputs, row_pointers, w, bias, start == 2,
+                  relu, y, stride, next);
+    for (size_t b = 0; b < n_rows; b++) {
+        for (size_t o = 0; o < n_columns; o++) {
+            wide sum = start == 1 ? get(bias, o) : start == 2 ? get(before, b * stride + o) : 0;
+            wide size = fabsl(sum);
+            for (size_t i = 0; i < n_inputs; i++) {
+                const wide product = get(row_pointers[b], first + i) * get(w, i * width + o);
+                sum += product;
+                size += fabsl(product);
+            }
+            expect_near(get(y, b * stride + o), relu ? larger(sum, 0) : sum,
+                        (wide)(n_inputs + 1) * eps * size, "y", b * stride + o);
+        }
+    }
+    expect_gaps(y, n_rows, n_columns, stride);
+    done();
+}
+
+static void test_dense_tile(void) {
+    const size_t inputs[] = {1, 2, 7, 33};
+    size_t n = 0;
+    for (size_t rows = 1; rows <= k->tile_rows; rows++) {
+        for (size_t vecs = 1; vecs <= k->panel_vecs; vecs++) {
+            for (size_t missing = 0; missing <= k->lanes; missing++) {
+                for (int start = 0; start < 3; start++, n++) {
+                    dense_tile_of(rows, vecs, vecs * k->lanes - missing, n % 5, inputs[n % 4],
+                                  start, n / 3 % 2);
+                }
+            }
+        }
+    }
+}
+
+/* A NaN may not be lost in a maximum. */
+static void test_nan_through_relu(void) {
+    const cymlp_next next = {NULL, 0};
+    const size_t width = k->lanes;
+    void *w = matrix(1, width, width, 1, 2), *y = array(width), *z = matrix(1, 9, 9, -1, 1);
+    now("relu of a NaN");
+    input_rows(1, 1);
+    put(element(row_pointers[0], 0), 0, (wide)NAN);
+    k->dense_tile(1, width, width, 0, 1, row_pointers, w, NULL, 0, 1, y, width, next);
+    for (size_t o = 0; o < width; o++) {
+        EXPECT(isnan(get(y, o)), "number from dense_tile", o);
+    }
+    for (size_t o = 0; o < 9; o += 3) {
+        put(z, o, (wide)NAN);
+    }
+    k->activate[CYMLP_RELU](1, 9, z, 9);
+    for (size_t o = 0; o < 9; o++) {
+        EXPECT(!isnan(get(z, o)) == (o % 3 > 0), "NaN or not", o);
+    }
+    done();
+}
+
+/* Sizes around the edges of vectors, panels and runs of panels. */
+static size_t units_around(size_t n) {
+    const size_t panel = k->panel_vecs * k->lanes, run = k->run_panels * panel;
+    const size_t sizes[] = {1,         k->lanes - 1, k->lanes,  k->lanes + 1,
+                            panel - 1, panel,        panel + 1, 2 * panel + 1,
+                            run - 1,   run,          run + 1,   run + panel + k->lanes + 1};
+    return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
+}
+
+/* The same with dense_tile, panel by panel. */
+static void by_tiles(size_t n_rows, size_t n_units, size_t n_inputs, const void *w,
+                     const void *bias, int relu, void *y, size_t stride) {
+    const size_t panel = k->panel_vecs * k->lanes, n_columns = whole_vecs(n_units);
+    const cymlp_next next = {NULL, 0};
+    for (size_t b = 0; b < n_rows; b++) {
+        for (size_t o = 0; o < n_columns; o += panel) {
+            const size_t width = n_columns - o < panel ? n_columns - o : panel;
+            k->dense_tile(1, width, width, 0, n_inputs, row_pointers + b, element(w, o * n_inputs),
+                          element(bias, o), 0, relu, element(y, b * stride + o), stride, next);
+        }
+    }
+}
+
+static void test_dense_row(void) {
+    size_t n_units, n_inputs = 1;
+    for (size_t n = 0; (n_units = units_around(n)); n++, n_inputs = n_inputs * 3 % 37) {
+        const int relu = n % 2;
+        void *w = panels(n_inputs, n_units);
+        void *bias = matrix(1, whole_vecs(n_units), whole_vecs(n_units), -1, 1);
+        void *y = array(n_units), *expected = array(whole_vecs(n_units));
+        now("dense_row of %zu units, %zu inputs", n_units, n_inputs);
+        input_rows(1, n_inputs);
+        k->dense_row(n_units, n_units, n_inputs, row_pointers[0], w, bias, relu, y);
+        by_tiles(1, n_units, n_inputs, w, bias, relu, expected, whole_vecs(n_units));
+        for (size_t o = 0; o < n_units; o++) {
+            EXPECT(get(y, o) == get(expected, o), "other than dense_tile's", o);
+        }
+        k->dense_row(n_units, n_units, n_inputs, row_pointers[0], w, NULL, 0, y);
+        for (size_t o = 0; o < n_units; o++) {
+            wide sum = 0, size = 0;
+            for (size_t i = 0; i < n_inputs; i++) {
+                const wide product =
+                    get(row_pointers[0], i) * get(w, in_panels(n_inputs, n_units, i, o));
+                sum += product;
+                size += fabsl(product);
+            }
+            expect_near(get(y, o), sum, (wide)n_inputs * eps * size, "y", o);
+        }
+        done();
+    }
+}
+
+static void test_pack_block(void) {
+    for (size_t n_columns = 1; n_columns <= k->block_rows; n_columns++) {
+        const size_t n_rows = 1 + n_columns * 5 % 11, first = n_columns % 4, t = k->tile_rows;
+        const size_t size = (n_columns + t - 1) / t * t * n_rows;
+        void *strips = array(size);
+        now("pack_block of %zu rows, columns %zu + %zu", n_rows, first, n_columns);
+        input_rows(n_rows, first + n_columns);
+        k->pack_block(n_rows, n_columns, row_pointers, first, strips);
+        for (size_t j = 0; j < size; j++) {
+            const size_t b = j / t % n_rows, c = j / (t * n_rows) * t + j % t;
+            if (c < n_columns) {
+                EXPECT(get(strips, j) == get(row_pointers[b], first + c), "strips", j);
+            } else {
+                EXPECT(is_untouched(element(strips, j), k->item_size), "written to strips", j);
+            }
+        }
+        done();
+    }
+}
+
+static void test_gradient_tile(void) {
+    const size_t rows[] = {1, 2, 31, 66};
+    size_t n = 0;
+    for (size_t n_inputs = 1; n_inputs <= k->tile_rows; n_inputs++) {
+        for (size_t vecs = 1; vecs <= k->panel_vecs; vecs++) {
+            for (size_t lines = 0; lines < 100; lines += 33, n++) {
+                const size_t n_rows = rows[n % 4], width = vecs * k->lanes, stride = width + 3;
+                const size_t t = k->tile_rows;
+                void *strip = matrix(n_rows, n_inputs, t, -1, 1);
+                void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
+                const cymlp_ahead ahead = {{g, strip, delta}, lines};
+                now("gradient_tile of %zu inputs, %zu vectors, %zu rows", n_inputs, vecs, n_rows);
+                k->gradient_tile(n_inputs, width, n_rows, strip, delta, stride, g, ahead);
+                for (size_t j = 0; j < n_inputs * width; j++) {
+                    wide sum = 0, size = 0;
+                    for (size_t b = 0; b < n_rows; b++) {
+                        const wide product =
+                            get(strip, b * t + j / width) * get(delta, b * stride + j % width);
+                        sum += product;
+                        size += fabsl(product);
+                    }
+                    expect_near(get(g, j), sum, (wide)n_rows * eps * size, "g", j);
+                }
+                done();
+            }
+        }
+    }
+}
+
+static void test_column_sum(void) {
+    for (size_t n_rows = 0; n_rows < 20; n_rows++) {
+        const size_t stride = k->lanes + n_rows % 3;
+        void *delta = matrix(n_rows, k->lanes, stride, -1, 1), *sum = array(k->lanes);
+        now("column_sum of %zu rows", n_rows);
+        k->column_sum(n_rows, delta, stride, sum);
+        for (size_t l = 0; l < k->lanes; l++) {
+            wide expected = 0;
+            for (size_t b = 0; b < n_rows; b++) {
+                expected += get(delta, b * stride + l);
+            }
+            expect_near(get(sum, l), expected, (wide)(n_rows * n_rows) * eps, "sum", l);
+        }
+        done();
+    }
+}
+
+static void test_transpose_tile(void) {
+    for (size_t n_rows = 1; n_rows <= k->lanes; n_rows++) {
+        for (size_t n_columns = 1; n_columns <= 3 * k->lanes; n_columns++) {
+            const size_t src_width = whole_vecs(n_columns) + 1, dst_width = k->lanes + 2;
+            void *src = matrix(n_rows, n_columns, src_width, -1, 1);
+            void *dst = array(n_columns * dst_width);
+            now("transpose_tile of %zu rows, %zu columns", n_rows, n_columns);
+            k->transpose_tile(n_rows, n_columns, src, src_width, dst, dst_width);
+            for (size_t c = 0; c < n_columns; c++) {
+                for (size_t r = 0; r < k->lanes; r++) {
+                    const wide expected = r < n_rows ? get(src, r * src_width + c) : 0;
+                    EXPECT(get(dst, c * dst_width + r) == expected, "dst", c * dst_width + r);
+                }
+            }
+            expect_gaps(dst, n_columns, k->lanes, dst_width);
+            done();
+        }
+    }
+}
+
+/* ---- inputs that are mostly zero ---- */
+
+enum { MOST_WORDS = 8 };
+
+static uint64_t bits[MOST_ROWS * MOST_WORDS], turned[2 * 256];
+static uint32_t starts[MOST_ROWS * MOST_WORDS];
+
+/* Replaces most of what input_rows made by zeros of either sign. */
+static void thin_out(size_t n_rows, size_t n_inputs) {
+    for (size_t b = 0; b < n_rows; b++) {
+        for (size_t i = 0; i < n_inputs; i++) {
+            if (drawn(0, 1) < 0.75L) {
+                put(element(row_pointers[b], 0), i, i % 2 ? -0.0L : 0.0L);
+            }
+        }
+    }
+}
+
+/* Fills bits and starts in plain C; returns the words of a row. */
+static size_t list_nonzeros(size_t n_rows, size_t n_inputs) {
+    const size_t n_words = (n_inputs + k->block_rows - 1) / k->block_rows;
+    for (size_t b = 0; b < n_rows; b++) {
+        uint32_t n = 0;
+        for (size_t w = 0; w < n_words; w++) {
+            uint64_t word = 0;
+            starts[b * MOST_WORDS + w] = n;
+            for (size_t i = w * k->block_rows; i < n_inputs && i < (w + 1) * k->block_rows; i++) {
+                const int nonzero = get(row_pointers[b], i) != 0;
+                word |= (uint64_t)nonzero << (i - w * k->block_rows);
+                n += (uint32_t)nonzero;
+            }
+            bits[b * MOST_WORDS + w] = word;
+        }
+    }
+    return n_words;
+}
+
+/* Rows that hold nothing but their non-zeros, in the place of the rows themselves. */
+static void leave_zeros_out(size_t n_rows, size_t n_inputs) {
+    for (size_t b = 0; b < n_rows; b++) {
+        char *row = array(n_inputs);
+        size_t n = 0;
+        for (size_t i = 0; i < n_inputs; i++) {
+            if (get(row_pointers[b], i) != 0) {
+                put(row, n++, get(row_pointers[b], i));
+            }
+        }
+        row_pointers[b] = row;
+    }
+}
+
+static size_t inputs_around(size_t n) {
+    const size_t sizes[] = {1,
+                            k->lanes + 1,
+                            k->block_rows - 1,
+                            k->block_rows,
+                            k->block_rows + 1,
+                            3 * k->block_rows + 5};
+    return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
+}
+
+static void test_from_bytes(void) {
+    uint8_t bytes[256 + 19];
+    void *x = array(sizeof bytes);
+    now("from_bytes");
+    for (size_t j = 0; j < sizeof bytes; j++) {
+        bytes[j] = (uint8_t)j;
+    }
+    k->from_bytes(sizeof bytes, bytes, x);
+    for (size_t j = 0; j < sizeof bytes; j++) {
+        EXPECT(get(x, j) == (wide)(j % 256), "x", j);
+    }
+    done();
+}
+
+static void test_find_nonzeros(void) {
+    size_t n_inputs;
+    for (size_t n = 0; (n_inputs = inputs_around(n)); n++) {
+        const size_t n_rows = 1 + 2 * n, stride = MOST_WORDS;
+        uint64_t found[MOST_ROWS * MOST_WORDS];
+        size_t total = 0;
+        now("find_nonzeros of %zu rows, %zu inputs", n_rows, n_inputs);
+        memset(found, 0x55, sizeof found);
+        input_rows(n_rows, n_inputs);
+        thin_out(n_rows, n_inputs);
+        put(element(row_pointers[0], 0), n_inputs - 1, (wide)NAN);
+        const size_t n_words = list_nonzeros(n_rows, n_inputs);
+        const size_t counted = k->find_nonzeros(n_rows, n_inputs, row_pointers, found, stride);
+        for (size_t b = 0; b < n_rows; b++) {
+            for (size_t w = 0; w < stride; w++) {
+                const uint64_t expected =
+                    w < n_words ? bits[b * stride + w] : (uint64_t)0x5555555555555555;
+                EXPECT(found[b * stride + w] == expected, "word", b * stride + w);
+            }
+            for (size_t i = 0; i < n_inputs; i++) {
+                total += get(row_pointers[b], i) != 0;
+            }
+        }
+        EXPECT(counted == total, "count", counted);
+        EXPECT(k->find_nonzeros(n_rows, n_inputs, row_pointers, NULL, 0) == total, "count", total);
+        done();
+    }
+}
+
+static void test_sparse_forward(void) {
+    size_t n_units, n_inputs;
+    for (size_t n = 0; (n_units = units_around(n)); n++) {
+        for (size_t m = 0; (n_inputs = inputs_around(m)); m++) {
+            const size_t n_rows = 1 + (n + m) % 5, columns = whole_vecs(n_units);
+            const size_t stride = columns + 3;
+            const int relu = (n + m) % 2;
+            void *w = panels(n_inputs, n_units), *bias = matrix(1, columns, columns, -1, 1);
+            void *y = array(n_rows * stride), *expected = array(n_rows * stride);
+            cymlp_nonzeros nonzeros = {bits, NULL, MOST_WORDS};
+            now("sparse_forward of %zu units, %zu inputs, %zu rows", n_units, n_inputs, n_rows);
+            input_rows(n_rows, n_inputs);
+            thin_out(n_rows, n_inputs);
+            list_nonzeros(n_rows, n_inputs);
+            by_tiles(n_rows, n_units, n_inputs, w, bias, relu, expected, stride);
+            for (int packed = 0; packed < 2; packed++) {
+                if (packed) {
+                    leave_zeros_out(n_rows, n_inputs);
+                    nonzeros.starts__bw = starts;
+                    memset(y, 0xff, n_rows * stride * k->item_size);
+                }
+                k->sparse_forward(n_rows, n_units, n_inputs, row_pointers, nonzeros, w, bias, relu,
+                                  y, stride);
+                for (size_t b = 0; b < n_rows; b++) {
+                    for (size_t o = 0; o < columns; o++) {
+                        const size_t j = b * stride + o;
+                        EXPECT(get(y, j) == get(expected, j),
+                               packed ? "of packed rows, other than dense_tile's"
+                                      : "other than dense_tile's",
+                               j);
+                    }
+                }
+                expect_gaps(y, n_rows, columns, stride);
+            }
+            done();
+        }
+    }
+}
+
+static void test_turn_nonzeros(void) {
+    const size_t rows[] = {1, 63, 64, 65, 130};
+    for (size_t n = 0; n < sizeof rows / sizeof *rows; n++) {
+        const size_t n_inputs = k->block_rows + 7, n_rows = rows[n],
+                     whole = (n_rows + 63) / 64 * 64;
+        const cymlp_nonzeros nonzeros = {bits, NULL, MOST_WORDS};
+        now("turn_nonzeros of %zu rows", n_rows);
+        input_rows(n_rows, n_inputs);
+        thin_out(n_rows, n_inputs);
+        list_nonzeros(n_rows, n_inputs);
+        for (size_t word = 0; word < 2; word++) {
+            memset(turned, 0x55, sizeof turned);
+            k->turn_nonzeros(n_rows, word, nonzeros, turned);
+            for (size_t j = 0; j < whole; j++) {
+                uint64_t expected = 0;
+                for (size_t r = 0; r < 64 && j / 64 * 64 + r < n_rows; r++) {
+                    const uint64_t row = bits[(j / 64 * 64 + r) * MOST_WORDS + word];
+                    expected |= (row >> j % 64 & 1) << r;
+                }
+                EXPECT(turned[j] == expected, "word", j);
+            }
+            EXPECT(turned[whole] == 0x5555555555555555u, "written behind word", whole);
+        }
+        done();
+    }
+}
+
+static void test_sparse_gradient(void) {
+    const size_t rows[] = {1, 64, 67, 130};
+    for (size_t n_vecs = 1; n_vecs <= k->run_panels * k->panel_vecs; n_vecs++) {
+        for (int packed = 0; packed < 2; packed++) {
+            const size_t n_rows = rows[n_vecs % 4], first = n_vecs % 2 * k->block_rows;
+            const size_t n_inputs = n_vecs % 3 ? k->block_rows : 5, all = first + n_inputs;
+            const size_t width = n_vecs * k->lanes, stride = width + 3;
+            void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
+            const cymlp_nonzeros nonzeros = {bits, packed ? starts : NULL, MOST_WORDS};
+            wide *sums = calloc(2 * n_inputs * width, sizeof *sums);
+            wide *const sizes = sums + n_inputs * width;
+            const size_t n_kept = n_rows > 40 && packed ? 40 : n_rows; /* MOST_ARRAYS */
+            now("sparse_gradient of %zu vectors, %zu inputs, %zu rows", n_vecs, n_inputs, n_kept);
+            input_rows(n_kept, all);
+            thin_out(n_kept, all);
+            list_nonzeros(n_kept, all);
+            k->turn_nonzeros(n_kept, first / k->block_rows, nonzeros, turned);
+            for (size_t b = 0; b < n_kept; b++) {
+                for (size_t j = 0; j < n_inputs * width; j++) {
+                    const wide product = get(row_pointers[b], first + j / width) *
+                                         get(delta, b * stride + j % width);
+                    sums[j] += product;
+                    sizes[j] += fabsl(product);
+                }
+            }
+            if (packed) {
+                leave_zeros_out(n_kept, all);
+            }
+            k->sparse_gradient(n_kept, n_vecs, first, n_inputs, row_pointers, nonzeros, turned,
+                               delta, stride, g, row_pointers, 0, 64);
+            for (size_t j = 0; j < n_inputs * width; j++) {
+                expect_near(get(g, in_panels(n_inputs, width, j / width, j % width)), sums[j],
+                            (wide)n_kept * eps * sizes[j], packed ? "g of packed rows" : "g", j);
+            }
+            free(sums);
+            done();
+        }
+    }
+}
+
+/* ---- sums and tests of arrays ---- */
+
+static void test_sum_of_squares(void) {
+    for (size_t n = 0; n < 70; n++) {
+        void *w = matrix(1, n, n, -2, 2);
+        wide sum = 0;
+        now("sum_of_squares of %zu", n);
+        for (size_t j = 0; j < n; j++) {
+            sum += get(w, j) * get(w, j);
+        }
+        expect_near((wide)k->sum_of_squares(n, w), sum, (wide)(n + 4) * eps * sum, "sum", n);
+        done();
+    }
+}
+
+static void test_all_finite(void) {
+    const wide bad[] = {(wide)NAN, (wide)INFINITY, -(wide)INFINITY};
+    const wide most = dtype == CYMLP_FLOAT32 ? (wide)FLT_MAX : (wide)DBL_MAX;
+    for (size_t n = 0; n < 70; n++) {
+        void *x = matrix(1, n, n, -1, 1);
+        now("all_finite of %zu", n);
+        for (size_t j = 0; j < n; j++) {
+            put(x, j, j % 2 ? most : -most);
+        }
+        EXPECT(k->all_finite(n, x) == 1, "no to numbers", n);
+        for (size_t j = 0; j < n; j++) {
+            const wide before = get(x, j);
+            put(x, j, bad[(j + n) % 3]);
+            EXPECT(k->all_finite(n, x) == 0, "not seen", j);
+            put(x, j, before);
+        }
+        done();
+    }
+}
+
+/* ---- activations ---- */
+
+static wide logistic(wide z) { return z < 0 ? expl(z) / (1 + expl(z)) : 1 / (1 + expl(-z)); }
+
+/* y = f(z) of one row, and how large a result's error may be, in eps. */
+static void activate_row(enum cymlp_activation f, size_t n, const void *z, wide *y, wide *ulps) {
+    wide high = get(z, 0), sum = 0;
+    for (size_t o = 0; o < n; o++) {
+        const wide x = get(z, o);
+        high = larger(high, x);
+        y[o] = f == CYMLP_RELU      ? larger(x, 0)
+               : f == CYMLP_SIGMOID ? logistic(x)
+               : f == CYMLP_TANH    ? tanhl(x)
+                                    : x;
+        ulps[o] = f == CYMLP_IDENTITY || f == CYMLP_RELU ? 0 : 2;
+    }
+    if (f == CYMLP_SOFTMAX) {
+        for (size_t o = 0; o < n; o++) {
+            y[o] = expl(get(z, o) - high);
+            sum += y[o];
+        }
+        for (size_t o = 0; o < n; o++) {
+            y[o] /= sum;
+            ulps[o] = (wide)n + 4 + fabsl(get(z, o)) + fabsl(high);
+        }
+    }
+}
+
+enum { MOST_UNITS = 70 };
+
+static void test_activate(void) {
+    wide expected[MOST_UNITS], ulps[MOST_UNITS];
+    for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
+        for (size_t n = 1; n < MOST_UNITS; n++) {
+            const size_t n_rows = 1 + n % 4, stride = n + 3;
+            const wide range = n % 3 ? 3 : 30;
+            void *z = matrix(n_rows, n, stride, -range, range), *y = copy(z, n_rows * stride);
+            now("activation %d of %zu units", f, n);
+            k->activate[f](n_rows, n, y, stride);
+            for (size_t b = 0; b < n_rows; b++) {
+                activate_row(f, n, element(z, b * stride), expected, ulps);
+                for (size_t o = 0; o < n; o++) {
+                    expect_near(get(y, b * stride + o), expected[o],
+                                ulps[o] * eps * expected[o] * (expected[o] < 0 ? -1 : 1), "y",
+                                b * stride + o);
+                }
+            }
+            expect_gaps(y, n_rows, n, stride);
+            done();
+        }
+    }
+}
+
+/* Numbers where a kernel's own arithmetic may overflow. */
+static void test_activate_extremes(void) {
+    const wide most = dtype == CYMLP_FLOAT32 ? (wide)FLT_MAX : (wide)DBL_MAX;
+    const wide large[] = {most, -most, 0, 1e4L, -1e4L, 89, -104, 710, -746, most / 2, -0.0L};
+    enum { N = sizeof large / sizeof *large };
+    for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
+        void *z = matrix(1, N, N, 0, 0);
+        now("activation %d of extremes", f);
+        for (size_t o = 0; o < N; o++) {
+            put(z, o, large[o]);
+        }
+        k->activate[f](1, N, z, N);
+        for (size_t o = 0; o < N; o++) {
+            const wide y = get(z, o), x = large[o];
+            EXPECT(!isnan(y) && (f <= CYMLP_RELU || fabsl(y) <= 1), "y", o);
+            if (f == CYMLP_SIGMOID) {
+                expect_near(y, logistic(x), 2 * eps, "y", o);
+            } else if (f == CYMLP_TANH) {
+                expect_near(y, tanhl(x), 2 * eps, "y", o);
+            }
+        }
+        done();
+    }
+}
+
+static void test_activate_backward(void) {
+    for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
+        for (size_t n = 1; n < MOST_UNITS; n++) {
+            const size_t n_rows = 1 + n % 4, y_stride = n + 3, d_stride = n + 1;
+            const wide low = f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? 0 : -1;
+            void *y = matrix(n_rows, n, y_stride, low, 1);
+            void *d = matrix(n_rows, n, d_stride, -1, 1), *before = copy(d, n_rows * d_stride);
+            now("derivative of activation %d of %zu units", f, n);
+            k->activate_backward[f](n_rows, n, y, y_stride, d, d_stride);
+            for (size_t b = 0; b < n_rows; b++) {
+                wide dot = 0, size = 0;
+                for (size_t o = 0; o < n; o++) {
+                    const wide product = get(y, b * y_stride + o) * get(before, b * d_stride + o);
+                    dot += product;
+                    size += fabsl(product);
+                }
+                for (size_t o = 0; o < n; o++) {
+                    const wide v = get(y, b * y_stride + o), g = get(before, b * d_stride + o);
+                    const wide expected = f == CYMLP_RELU      ? (v > 0 ? g : 0)
+                                          : f == CYMLP_SIGMOID ? g * v * (1 - v)
+                                          : f == CYMLP_TANH    ? g * (1 - v * v)
+                                          : f == CYMLP_SOFTMAX ? v * (g - dot)
+                                                               : g;
+                    const wide ulps = f <= CYMLP_RELU      ? 0
+                                      : f == CYMLP_SOFTMAX ? ((wide)n + 2) * (fabsl(g) + size)
+                                                           : 3 * fabsl(g);
+                    expect_near(get(d, b * d_stride + o), expected, ulps * eps, "d",
+                                b * d_stride + o);
+                }
+            }
+            expect_gaps(d, n_rows, n, d_stride);
+            done();
+        }
+    }
+}
+
+/* ---- losses ---- */
+
+/* The loss of one output, its derivative by it, and how large both and their parts are. For softmax
+ * the sum of exponentials comes in as its logarithm. */
+static wide loss_term(enum cymlp_loss loss, wide y, wide t, wide log_sum, wide total,
+                      wide *derivative, wide *size, wide *derivative_size) {
+    const wide p = larger(y, eps), q = larger(1 - y, eps);
+    switch (loss) {
+    case CYMLP_SQUARED_ERROR:
+        *derivative = y - t;
+        *derivative_size = fabsl(y) + fabsl(t);
+        *size = (y - t) * (y - t) + fabsl(y - t);
+        return (y - t) * (y - t) / 2;
+    case CYMLP_CROSS_ENTROPY:
+        *derivative = -t / p;
+        *derivative_size = t / p;
+        *size = t * (1 - logl(p));
+        return -t * logl(p);
+    case CYMLP_BINARY_CROSS_ENTROPY:
+        *derivative = (1 - t) / q - t / p;
+        *derivative_size = (1 - t) / q / q + t / p; /* 1 - y is rounded */
+        *size = t * (1 - logl(p)) + (1 - t) * (1 - logl(q)) + 1;
+        return -t * logl(p) - (1 - t) * logl(q);
+    case CYMLP_SOFTMAX_CROSS_ENTROPY:
+        *derivative = expl(y - log_sum) * total - t;
+        *derivative_size = expl(y - log_sum) * total * (4 + fabsl(y)) + t;
+        *size = t * (fabsl(y) + fabsl(log_sum) + 1);
+        return t * (log_sum - y);
+    default:
+        *derivative = logistic(y) - t;
+        *derivative_size = logistic(y) + t;
+        *size = fabsl(y) + 1;
+        return larger(y, 0) - y * t + log1pl(expl(-fabsl(y)));
+    }
+}
+
+static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labels) {
+    const int takes_y = loss == CYMLP_CROSS_ENTROPY || loss == CYMLP_BINARY_CROSS_ENTROPY;
+    const size_t out_stride = n + 2, delta_stride = n + 5;
+    void *out = matrix(n_rows, n, out_stride, takes_y ? 0 : -4, takes_y ? 1 : 4);
+    void *t = matrix(n_rows, n, n, 0, 1), *delta = array(n_rows * delta_stride);
+    double scale[MOST_ROWS], value[MOST_ROWS];
+    int32_t labels[MOST_ROWS];
+    const cymlp_targets targets = {with_labels ? labels : NULL, with_labels ? NULL : row_pointers};
+    now("loss %d of %zu rows, %zu units, %s", (int)loss, n_rows, n,
+        with_labels ? "labels" : "values");
+    for (size_t b = 0; b < n_rows; b++) {
+        scale[b] = (double)drawn(0, 1);
+        labels[b] = (int32_t)((b * 7 + n) % n);
+        row_pointers[b] = element(t, b * n);
+        if (takes_y) {
+            put(out, b * out_stride + b % n, b % 2);
+        }
+        for (size_t o = 0; with_labels && o < n; o++) {
+            put(t, b * n + o, o == (size_t)labels[b]);
+        }
+    }
+    k->loss[loss](n_rows, n, out, out_stride, targets, scale, value, delta, delta_stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        wide sum = 0, size = 0, exponentials = 0, total = 0;
+        for (size_t o = 0; o < n; o++) {
+            exponentials += expl(get(out, b * out_stride + o));
+            total += get(t, b * n + o);
+        }
+        for (size_t o = 0; o < n; o++) {
+            wide derivative, term_size, derivative_size;
+            sum += loss_term(loss, get(out, b * out_stride + o), get(t, b * n + o),
+                             logl(exponentials), total, &derivative, &term_size, &derivative_size);
+            size += term_size;
+            expect_near(get(delta, b * delta_stride + o), (wide)scale[b] * derivative,
+                        ((wide)n / 4 + 4) * eps * (wide)scale[b] * derivative_size, "delta",
+                        b * delta_stride + o);
+        }
+        expect_near((wide)value[b], sum, ((wide)n / 2 + 4) * eps * size, "loss", b);
+    }
+    expect_gaps(delta, n_rows, n, delta_stride);
+    done();
+}
+
+static void test_loss(void) {
+    for (int loss = 0; loss < CYMLP_N_LOSSES; loss++) {
+        for (size_t n = 1; n < 3 * k->lanes + 3; n++) {
+            loss_of(loss, 1 + n * 5 % 37, n, 0);
+            loss_of(loss, 1 + n * 5 % 37, n, 1);
+        }
+    }
+}
+
+static void test_accuracy(void) {
+    for (size_t n = 1; n < 2 * k->lanes + 3; n++) {
+        for (int with_labels = 0; with_labels < 2; with_labels++) {
+            enum { N_ROWS = 60 };
+            const size_t stride = n + 1;
+            void *out = matrix(N_ROWS, n, stride, 0, 1), *t = matrix(N_ROWS, n, n, 0, 1);
+            int32_t labels[N_ROWS];
+            double hit[N_ROWS];
+            const cymlp_targets targets = {with_labels ? labels : NULL,
+                                           with_labels ? NULL : row_pointers};
+            now("accuracy of %zu units, %s", n, with_labels ? "labels" : "values");
+            for (size_t b = 0; b < N_ROWS; b++) {
+                labels[b] = (int32_t)(b % n);
+                row_pointers[b] = element(t, b * n);
+                put(out, b * stride + (b + b % 4 / 3) % n, b % 5 ? 2 : (wide)NAN);
+                put(t, b * n + b % n, 2);
+                put(out, b * stride + n - 1, b % 7 ? get(out, b * stride + n - 1) : 2); /* a tie */
+            }
+            k->accuracy(N_ROWS, n, out, stride, targets, 0.25, hit);
+            for (size_t b = 0; b < N_ROWS; b++) {
+                size_t best = 0;
+                int is_nan = isnan(get(out, b * stride));
+                for (size_t o = 1; o < n; o++) {
+                    best = get(out, b * stride + o) > get(out, b * stride + best) ? o : best;
+                    is_nan |= isnan(get(out, b * stride + o));
+                }
+                const int alone = n == 1 && !with_labels;
+                const int expected =
+                    alone ? (get(out, b * stride) > 0.25L) == (get(t, b) > 0.5L) : best == b % n;
+                if (!is_nan) {
+                    EXPECT((int)hit[b] == expected, "hit", b);
+                } else if (isnan(get(out, b * stride + b % n))) {
+                    EXPECT(hit[b] == 0, "hit by a NaN", b);
+                }
+            }
+            done();
+        }
+    }
+}
+
+/* ---- optimizers ---- */
+
+/* One parameter; sizes: of what was added up to each of the three results. */
+static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g, wide state[3],
+                    wide size[3]) {
+    const wide w = state[0], rate = (wide)s->learning_rate, mu = (wide)s->momentum;
+    const wide b1 = (wide)s->beta_1, b2 = (wide)s->beta_2;
+    const wide g_size = fabsl(g) + fabsl((wide)s->l2 * w);
+    size[0] = fabsl(w), size[1] = fabsl(state[1]) + g_size, size[2] = state[2] + g_size * g_size;
+    if (optimizer != CYMLP_ACCUMULATE) {
+        g += (wide)s->l2 * w;
+    }
+    switch (optimizer) {
+    case CYMLP_GRADIENT:
+        state[1] = g;
+        break;
+    case CYMLP_ACCUMULATE:
+        state[1] += g;
+        break;
+    case CYMLP_SGD:
+        state[0] -= rate * g;
+        size[0] += rate * g_size;
+        break;
+    case CYMLP_MOMENTUM:
+    case CYMLP_NESTEROV:
+        state[1] = mu * state[1] + g;
+        state[0] -= rate * (optimizer == CYMLP_MOMENTUM ? state[1] : g + mu * state[1]);
+        size[0] += 2 * rate * size[1];
+        break;
+    default:
+        state[1] = b1 * state[1] + (1 - b1) * g;
+        state[2] = b2 * state[2] + (1 - b2) * g * g;
+        const wide root = sqrtl(state[2] * (wide)s->v_scale) + (wide)s->epsilon;
+        state[0] -= rate * (wide)s->m_scale * state[1] / root;
+        size[0] += rate * (wide)s->m_scale * size[1] / root;
+    }
+}
+
+static void test_update(void) {
+    const cymlp_step step = {0.1, 0.9, 0.9, 0.999, 1e-8, 3.7, 333, 0.1};
+    for (int optimizer = 0; optimizer < CYMLP_N_OPTIMIZERS; optimizer++) {
+        for (size_t n = 1; n < 70; n++) {
+            void *g = matrix(1, n, n, -1, 1), *g_before = copy(g, n);
+            void *after[3], *before[3];
+            now("optimizer %d of %zu", optimizer, n);
+            for (int s = 0; s < 3; s++) {
+                after[s] = matrix(1, n, n, s < 2 ? -1 : 0.1L, 1);
+                before[s] = copy(after[s], n);
+            }
+            k->update[optimizer](n, g, after[0], after[1], after[2], &step);
+            for (size_t j = 0; j < n; j++) {
+                const char *const names[] = {"w", "slot 0", "slot 1"};
+                wide state[3], size[3];
+                for (int s = 0; s < 3; s++) {
+                    state[s] = get(before[s], j);
+                }
+                step_of(optimizer, &step, get(g, j), state, size);
+                for (int s = 0; s < 3; s++) {
+                    const int moved = state[s] != get(before[s], j);
+                    expect_near(get(after[s], j), state[s], moved ? 8 * eps * size[s] : 0, names[s],
+                                j);
+                }
+                EXPECT(get(g, j) == get(g_before, j), "the gradient was modified", j);
+            }
+            done();
+        }
+    }
+}
+
+/* ---- all ---- */
+
+static void (*const tests[])(void) = {
+    test_dense_tile,        test_nan_through_relu,
+    test_dense_row,         test_pack_block,
+    test_gradient_tile,     test_column_sum,
+    test_transpose_tile,    test_from_bytes,
+    test_find_nonzeros,     test_sparse_forward,
+    test_turn_nonzeros,     test_sparse_gradient,
+    test_sum_of_squares,    test_all_finite,
+    test_activate,          test_activate_extremes,
+    test_activate_backward, test_loss,
+    test_accuracy,          test_update,
+};
+
+int main(void) {
+    cymlp_isa isas[CYMLP_N_ISAS];
+    cymlp_detect_isas(isas);
+    for (int i = 0; i < CYMLP_N_ISAS; i++) {
+        for (int d = 0; isas[i].tables && d < CYMLP_N_DTYPES; d++) {
+            const int before = check_failures;
+            k = isas[i].tables[d];
+            dtype = (enum cymlp_dtype)d;
+            eps = dtype == CYMLP_FLOAT32 ? (wide)FLT_EPSILON : (wide)DBL_EPSILON;
+            for (size_t t = 0; t < sizeof tests / sizeof *tests; t++) {
+                tests[t]();
+            }
+            printf("%s %s: %d failures\n", k->isa, d == CYMLP_FLOAT32 ? "float32" : "float64",
+                   check_failures - before);
+            fflush(stdout);
+        }
+    }
+    return check_failures > 0;
+}
