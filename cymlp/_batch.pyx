@@ -135,11 +135,9 @@ cdef char* address(array):
 
 
 cdef int describe(
-    Samples* samples, x, labels, values, weight, order, dtype, Py_ssize_t n_inputs,
-    Py_ssize_t n_outputs
+    Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs
 ) except -1:
     cdef const int32_t[::1] label_view
-    cdef const int64_t[::1] order_view
     cdef const double[::1] weight_view
     cdef Py_ssize_t n_rows = x.shape[0]
     samples.n_rows = n_rows
@@ -168,12 +166,37 @@ cdef int describe(
         if len(weight) != n_rows:
             raise ValueError("weight does not fit the samples")
         samples.weight = &weight_view[0]
-    if order is not None:
-        order_view = order
-        if len(order) != n_rows or order.min() < 0 or order.max() >= n_rows:
-            raise ValueError("order does not fit the samples")
-        samples.order = &order_view[0]
     return 0
+
+
+cdef int set_order(Samples* samples, order) except -1:
+    cdef const int64_t[::1] view
+    samples.order = NULL
+    if order is None:
+        return 0
+    view = order
+    if view.shape[0] != samples.n_rows or not _all_below(view, samples.n_rows):
+        raise ValueError("order does not fit the samples")
+    samples.order = &view[0]
+    return 0
+
+
+cdef bint _all_below(const int64_t[::1] indices, Py_ssize_t limit) noexcept nogil:
+    cdef Py_ssize_t b
+    cdef bint beyond = False
+    for b in range(indices.shape[0]):  # without a way out, so that the compiler takes vectors
+        beyond |= <uint64_t> indices[b] >= <uint64_t> limit
+    return not beyond
+
+
+cdef class Described:
+    def __cinit__(
+        self, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs
+    ):
+        self.arrays = (x, labels, values, weight)
+        self.dtype = dtype
+        self.n_outputs = n_outputs
+        describe(&self.samples, x, labels, values, weight, dtype, n_inputs, n_outputs)
 
 
 cdef bint _within(const int32_t[::1] labels, Py_ssize_t n_classes) noexcept nogil:

@@ -133,7 +133,7 @@ def forward(Program program, x, outputs, int n_threads=0):
     cdef Room room
     cdef int team
     describe(
-        &samples, x, None, None, None, None, program.dtype, program.layers[0].n_inputs,
+        &samples, x, None, None, None, program.dtype, program.layers[0].n_inputs,
         program.n_outputs)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
@@ -188,7 +188,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     cdef Room room
     cdef int team
     describe(
-        &samples, x, labels, values, None, None, program.dtype, program.layers[0].n_inputs,
+        &samples, x, labels, values, None, program.dtype, program.layers[0].n_inputs,
         program.n_outputs)
     team = team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)

@@ -4,7 +4,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cymlp._batch import Described
 from cymlp._program import Program
+from cymlp._validate import SparseRows
 
 class Network(Program):
     @property
@@ -22,12 +24,16 @@ class Network(Program):
         accuracy_threshold: float | None,
     ) -> None: ...
     def restore_iteration(self, iteration: int) -> None: ...
-    def train(
+    def describe(
         self,
-        x: NDArray[Any],
+        x: NDArray[Any] | SparseRows,
         labels: NDArray[np.int32] | None,
         values: NDArray[Any] | None,
         weight: NDArray[np.float64] | None,
+    ) -> Described: ...
+    def train(
+        self,
+        samples: Described,
         order: NDArray[np.int64] | None,
         batch_size: int,
         tick: Callable[[int, float, float], object] | None = None,

@@ -20,8 +20,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, is_sparse, rows_room,
-    take_rows, total_weight, weight_at)
+    Arena, BatchRows, Described, Format, Samples, address, gather, inputs_of, is_sparse, rows_room,
+    set_order, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
     dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
@@ -208,9 +208,8 @@ cdef class Network(Program):
 
     # Training
 
-    def train(self, x, labels, values, weight, order, Py_ssize_t batch_size, tick=None,
-              int n_threads=0):
-        """Train on each sample once; return the averages of loss and accuracy.
+    def describe(self, x, labels, values, weight):
+        """Return samples as `train` takes them; they are checked here and never again.
 
         Parameters
         ----------
@@ -218,6 +217,18 @@ cdef class Network(Program):
         labels : ndarray of shape (samples,), int32, or None
         values : ndarray of shape (samples, outputs) of the dtype, columns contiguous, or None
         weight : ndarray of shape (samples,), float64, or None
+        """
+        return Described(
+            x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
+
+    def train(self, Described samples not None, order, Py_ssize_t batch_size, tick=None,
+              int n_threads=0):
+        """Train on each sample once; return the averages of loss and accuracy.
+
+        Parameters
+        ----------
+        samples : Described
+            What `describe` made of them, of this network or one of the same shape.
         order : ndarray of shape (samples,), int64, or None
         batch_size : int
         tick : callable(samples_done, loss, accuracy), optional
@@ -232,8 +243,7 @@ cdef class Network(Program):
         """
         self._enter()
         try:
-            return self._run(
-                x, labels, values, weight, order, batch_size, self.optimizer, tick, n_threads)
+            return self._run(samples, order, batch_size, self.optimizer, tick, n_threads)
         finally:
             self.owner = 0
 
@@ -241,7 +251,8 @@ cdef class Network(Program):
         """Return the gradients of all samples as one batch, [kernel, bias, kernel, bias, ...]."""
         self._enter()
         try:
-            self._run(x, labels, values, weight, None, len(x), CYMLP_GRADIENT, None, n_threads)
+            samples = self.describe(x, labels, values, weight)
+            self._run(samples, None, len(x), CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
             return [self.get(i, name) for i in range(self.n_layers) for name in names]
         finally:
@@ -283,15 +294,17 @@ cdef class Network(Program):
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
-    cdef _run(self, x, labels, values, weight, order, Py_ssize_t batch_size, int optimizer, tick,
+    cdef _run(self, Described samples, order, Py_ssize_t batch_size, int optimizer, tick,
               int asked):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
         cdef Py_ssize_t before, steps = 0
-        describe(
-            &run.samples, x, labels, values, weight, order, self.dtype,
-            self.layers[0].n_inputs, self.n_outputs)
+        if (samples.samples.n_inputs != self.layers[0].n_inputs
+                or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
+            raise ValueError("the samples were described for another network")
+        run.samples = samples.samples
+        set_order(&run.samples, order)
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer

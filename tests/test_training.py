@@ -9,6 +9,7 @@ from conftest import assert_bitwise_equal, make_net, random_target, random_weigh
 
 from cymlp import Sequential
 from cymlp import _reference as reference
+from cymlp._random import Purpose, restart, stream
 from cymlp.initializers import GlorotUniform, HeUniform
 from cymlp.layers import Dense
 from cymlp.losses import CrossEntropy
@@ -556,3 +557,55 @@ def test_diverged_network_is_right_about_nothing():
     logs = net.evaluate(np.ones((4, 3)), np.zeros(4, int))
     assert np.isnan(logs["loss"])
     assert logs["accuracy"] == 0
+
+
+# --------------------------------------------------------------- what the epochs of a fit share
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 5])
+def test_restarted_stream_is_a_new_one(drawn):
+    """However much the generator has drawn, an odd number of 32-bit halves included."""
+    rng = stream(2**64 - 1, Purpose.SHUFFLE, 3)
+    rng.integers(2**32, size=drawn, dtype=np.uint32)
+    restart(rng, 2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
+    expected = stream(2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
+    np.testing.assert_array_equal(
+        rng.integers(2**32, size=9, dtype=np.uint32),
+        expected.integers(2**32, size=9, dtype=np.uint32),
+    )
+
+
+@pytest.mark.parametrize("wrong", [[0, 1, 3], [0, -1, 2], [0, 1], [0, 1, 2, 2]])
+def test_wrong_order_is_refused(wrong):
+    net = Sequential([Dense(1)], n_inputs=2, random_state=0)
+    net.compile(optimizer="sgd", loss="squared_error")
+    training = net._training(net._prepare(np.ones((3, 2)), np.ones(3)))
+    with pytest.raises(ValueError, match="order does not fit"):
+        net._network.train(training.samples, np.array(wrong, np.int64), 1)
+
+
+@pytest.mark.parametrize(
+    ("n_inputs", "n_units", "dtype"), [(3, 1, "float32"), (2, 2, "float32"), (2, 1, "float64")]
+)
+def test_samples_of_another_network_are_refused(n_inputs, n_units, dtype):
+    ours = Sequential([Dense(1)], n_inputs=2, random_state=0)
+    other = Sequential([Dense(n_units)], n_inputs=n_inputs, dtype=dtype, random_state=0)
+    for net in (ours, other):
+        net.compile(optimizer="sgd", loss="squared_error")
+    training = other._training(other._prepare(np.ones((3, n_inputs)), np.ones((3, n_units))))
+    with pytest.raises(ValueError, match="another network"):
+        ours._network.train(training.samples, None, 1)
+
+
+def test_training_keeps_the_arrays_alive():
+    """Nothing but the description holds these; the memory of freed ones would be given again."""
+    X, y = np.random.default_rng(0).normal(size=(2, 500, 3))
+    expected, net = (Sequential([Dense(3)], n_inputs=3, random_state=0) for _ in range(2))
+    for each in (expected, net):
+        each.compile(optimizer="sgd", loss="squared_error")
+    expected.fit(X, y, shuffle=False)
+    training = net._training(net._prepare(X, y))
+    _ = [np.full((500, 3), np.nan, np.float32) for _ in range(50)]
+    net._run_epoch(training, 32, False)
+    for got, wanted in zip(net.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
