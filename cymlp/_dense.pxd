@@ -78,7 +78,9 @@ cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
 
 
 # What an update is cut into: blocks of the kernel's rows and, as the last item, the bias.
-cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil
+cdef inline Py_ssize_t n_items(const Dense* layer) noexcept nogil:
+    return ceil_div(layer.n_inputs, layer.kernels.block_rows) + 1
+
 
 # How many parameters an item has.
 cdef inline Py_ssize_t parameters_of(const Dense* layer, Py_ssize_t index) noexcept nogil:

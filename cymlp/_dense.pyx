@@ -27,10 +27,6 @@ cdef Py_ssize_t STRETCH_BYTES = 4096
 cdef Py_ssize_t TILE_BYTES = 4096
 
 
-cdef Py_ssize_t n_items(const Dense* layer) noexcept nogil:
-    return ceil_div(layer.n_inputs, layer.kernels.block_rows) + 1
-
-
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil:
     cdef Py_ssize_t strips = kernels.block_rows * n_rows * kernels.item_size
     cdef Py_ssize_t turned = ceil_div(n_rows, 64) * 64 * sizeof(uint64_t)

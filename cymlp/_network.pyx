@@ -26,7 +26,7 @@ from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
     dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_GRADIENT, Step, optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, Step, optimizer_step)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -57,6 +57,8 @@ cdef struct Run:
     Py_ssize_t batch_size
     Py_ssize_t first                # of the current batch's samples
     int optimizer
+    bint fused                      # updates move the parameters at once: see _is_fused
+    Py_ssize_t slice_rows           # of a batch, in memory at once
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -290,6 +292,8 @@ cdef class Network(Program):
             self.arrays[i].update(gradients[i])
 
     cdef Step _step(self, Py_ssize_t count) noexcept nogil:
+        if self.optimizer != CYMLP_ADAM:  # the corrections are powers: as slow as a small step
+            return self.settings
         return optimizer_step(
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
@@ -311,10 +315,12 @@ cdef class Network(Program):
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
-        if not self._is_fused(shared):
+        run.fused = self._is_fused(shared)
+        run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
+        if not run.fused:
             self._need_gradients()
         team = threads_for(self._work(shared), asked)
-        self._need_workspace(self._slice_rows(shared), team, run.samples.format)
+        self._need_workspace(run.slice_rows, team, run.samples.format)
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
             before = run.first
@@ -353,9 +359,6 @@ cdef class Network(Program):
         return (run.optimizer != CYMLP_GRADIENT and run.batch_size <= FUSED_ROWS
                 and self._flops_per_row() * run.batch_size <= FUSED_FLOPS)
 
-    cdef Py_ssize_t _slice_rows(self, const Run* run) noexcept nogil:
-        return run.batch_size if self._is_fused(run) else min(run.batch_size, SLICE_ROWS)
-
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
         cdef Py_ssize_t first, n_rows
@@ -373,7 +376,7 @@ cdef class Network(Program):
                 run.step = self._step(steps)
             if self._gradient_or_step(run, n_rows, weight, thread, team, &turn):
                 break
-            if run.optimizer != CYMLP_GRADIENT and not self._is_fused(run):
+            if run.optimizer != CYMLP_GRADIENT and not run.fused:
                 self._apply_gradients(run, thread, team)
             if thread == 0:
                 run.first = first + n_rows
@@ -392,8 +395,8 @@ cdef class Network(Program):
 
         Returns whether the batch is to be dropped; the parameters have then not been touched.
         """
-        cdef bint fused = self._is_fused(run)
-        cdef Py_ssize_t slice_rows = self._slice_rows(run)
+        cdef bint fused = run.fused
+        cdef Py_ssize_t slice_rows = run.slice_rows
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
         cdef Inputs inputs = inputs_of(
@@ -483,8 +486,11 @@ cdef class Network(Program):
         `before` counts the parameters of the items up to this one. A run stays with its thread
         from step to step, and in the cache of its core.
         """
-        cdef double size = parameters_of(layer, index)
-        cdef double middle = before[0] + size / 2
+        cdef double size, middle
+        if team == 1:
+            return 0
+        size = parameters_of(layer, index)
+        middle = before[0] + size / 2
         before[0] += size
         return min(team - 1, <int> (middle * team / self.n_parameters))
 
