@@ -3,6 +3,8 @@
 #   VENV       where the working environment stands              (.venv)
 #   TESTS      what `make test` runs, with any pytest options    (everything)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
+#   ARM_CC     the compiler of `make test-arm`                   (aarch64-linux-gnu-gcc)
+#   ARM_RUN    what runs its programs                            (qemu-aarch64)
 #   BENCH_VENV where the environment of the benchmark stands     (.venv-bench)
 #   BENCH_ARGS what `make bench` says to the suite, such as --only tabular
 
@@ -27,13 +29,16 @@ SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
 SANITIZED := build/sanitize
 SANITIZED_TESTS ?= $(addprefix tests/test_,kernels.py dense.py gradients.py training.py predict.py)
 TRACED := build/coverage
+ARM := build/arm
+ARM_CC ?= aarch64-linux-gnu-gcc
+ARM_RUN ?= qemu-aarch64
 BENCH := $(abspath $(BENCH_VENV))/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test lint format sanitize coverage sdist wheel test-wheel bench \
-        bench-quick clean
+.PHONY: help build demo test lint format sanitize coverage test-arm arm-tools sdist wheel \
+        test-wheel bench bench-quick clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -115,6 +120,21 @@ coverage: $(TRACED)/.built ## run the suite, counting the lines of the Cython fi
 	cp -R tests examples $(TRACED)
 	cd $(TRACED) && COVERAGE_CORE=ctrace PYTHONPATH=. \
 	$(PY) -m pytest --cov --cov-config=.coveragerc --cov-report=term $(TESTS)
+
+# The kernels with the flags of setup.py, static: no library of the foreign machine is looked for.
+$(ARM)/%: tests/c/%.c $(C_TESTS) $(KERNELS) | arm-tools
+	mkdir -p $(@D)
+	$(ARM_CC) -static -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas \
+	-Isrc -Itests/c '-DCYMLP_EXPOSE="expose.inc.h"' $< $(filter src/%.c,$(KERNELS)) -o $@ -lm
+
+arm-tools:
+	@for tool in $(firstword $(ARM_CC)) $(firstword $(ARM_RUN)); do \
+	command -v $$tool > /dev/null || { echo "make test-arm needs $$tool. On Debian and Ubuntu:" \
+	"apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" >&2; exit 1; }; done
+
+test-arm: $(ARM)/test_kernels $(ARM)/sweep ## run the C tests of the kernels for AArch64 under an emulator
+	$(ARM_RUN) $(ARM)/test_kernels
+	$(ARM_RUN) $(ARM)/sweep 997
 
 # ---- distributions ----
 

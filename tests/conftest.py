@@ -2,8 +2,11 @@
 
 import copy
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 
@@ -182,3 +185,44 @@ def run_python(code, *arguments, cwd=None, timeout=120, **variables):
         capture_output=True,
         text=True,
     )
+
+
+#: What the kernels are compiled with, as setup.py says.
+C_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off"]
+
+
+def c_compiler():
+    """Return the command of the C compiler that built this Python, or of any, as a list."""
+    for command in (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"):
+        words = shlex.split(command or "")
+        if words and shutil.which(words[0]):
+            return words
+    return None
+
+
+def build_c(program, folder):
+    """Compile tests/c/`program`.c with the kernels into a folder and return the binary's path."""
+    if SOURCE_TREE is None or os.name != "posix":
+        pytest.skip("needs the C sources and a POSIX compiler")
+    if c_compiler() is None:
+        pytest.skip("no C compiler is installed")
+    source = SOURCE_TREE / "src"
+    tests = SOURCE_TREE / "tests" / "c"
+    command = [
+        *c_compiler(),
+        *C_FLAGS,
+        f"-I{source}",
+        f"-I{tests}",
+        '-DCYMLP_EXPOSE="expose.inc.h"',
+        *map(str, [tests / f"{program}.c", source / "dispatch.c"]),
+        *map(str, sorted((source / "isa").glob("*.c"))),
+        "-o",
+        str(folder / program),
+        "-lm",
+    ]
+    # Without OpenMP it takes one core and the time of two.
+    for openmp in (["-fopenmp"], []):
+        process = subprocess.run([*command, *openmp], capture_output=True, text=True)
+        if process.returncode == 0:
+            return folder / program
+    raise AssertionError(process.stderr)

@@ -6,9 +6,11 @@ Algorithms*, 2002, section 3.1), and every further operation by u of its result.
 float64, or in long double where that is wider, so that their own rounding does not count.
 """
 
+import subprocess
+
 import numpy as np
 import pytest
-from conftest import DTYPES, ISAS, assert_within, row_strided, unaligned
+from conftest import DTYPES, ISAS, assert_within, build_c, row_strided, unaligned
 
 from cymlp import _kernels
 from cymlp import _reference as reference
@@ -449,3 +451,16 @@ def test_unknown_isa_and_dtype():
         Kernels(isa="mmx")
     with pytest.raises((ValueError, TypeError), match="dtype"):
         Kernels(dtype="int32")
+
+
+# ------------------------------------------------------------------------------------------- from C
+
+
+def test_tables_from_c(tmp_path):
+    """The same once more without Python, as `make test-arm` does it for a foreign CPU."""
+    program = build_c("test_kernels", tmp_path)
+    process = subprocess.run([program], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.split("\n")[:-1] == [
+        f"{isa} {dtype}: 0 failures" for isa in ISAS for dtype in DTYPES
+    ]

@@ -324,7 +324,7 @@ static void test_gradient_tile(void) {
                 const size_t t = k->tile_rows;
                 void *strip = matrix(n_rows, n_inputs, t, -1, 1);
                 void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
-                const cymlp_ahead ahead = {{g, strip, delta}, lines};
+                const cymlp_ahead ahead = {{g, strip, delta}, lines, 0};
                 now("gradient_tile of %zu inputs, %zu vectors, %zu rows", n_inputs, vecs, n_rows);
                 k->gradient_tile(n_inputs, width, n_rows, strip, delta, stride, g, ahead);
                 for (size_t j = 0; j < n_inputs * width; j++) {
@@ -683,15 +683,16 @@ static void test_activate_extremes(void) {
     const wide most = dtype == CYMLP_FLOAT32 ? (wide)FLT_MAX : (wide)DBL_MAX;
     const wide large[] = {most, -most, 0, 1e4L, -1e4L, 89, -104, 710, -746, most / 2, -0.0L};
     enum { N = sizeof large / sizeof *large };
-    for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
+    for (size_t j = 0; j < N * CYMLP_N_ACTIVATIONS; j++) {
+        const enum cymlp_activation f = (enum cymlp_activation)(j / N);
         void *z = matrix(1, N, N, 0, 0);
-        now("activation %d of extremes", f);
+        now("activation %d of extremes from %zu on", (int)f, j % N);
         for (size_t o = 0; o < N; o++) {
-            put(z, o, large[o]);
+            put(z, o, large[(o + j) % N]);
         }
         k->activate[f](1, N, z, N);
         for (size_t o = 0; o < N; o++) {
-            const wide y = get(z, o), x = large[o];
+            const wide y = get(z, o), x = large[(o + j) % N];
             EXPECT(!isnan(y) && (f <= CYMLP_RELU || fabsl(y) <= 1), "y", o);
             if (f == CYMLP_SIGMOID) {
                 expect_near(y, logistic(x), 2 * eps, "y", o);
@@ -710,6 +711,7 @@ static void test_activate_backward(void) {
             const wide low = f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? 0 : -1;
             void *y = matrix(n_rows, n, y_stride, low, 1);
             void *d = matrix(n_rows, n, d_stride, -1, 1), *before = copy(d, n_rows * d_stride);
+            put(y, n / 2, 0); /* where ReLU has its edge */
             now("derivative of activation %d of %zu units", f, n);
             k->activate_backward[f](n_rows, n, y, y_stride, d, d_stride);
             for (size_t b = 0; b < n_rows; b++) {
