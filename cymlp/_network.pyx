@@ -20,8 +20,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Described, Format, Samples, address, gather, inputs_of, is_sparse, rows_room,
-    set_order, take_rows, total_weight, weight_at)
+    Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather, inputs_of,
+    rows_room, set_order, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
     dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
@@ -39,10 +39,10 @@ cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
-# The part of a sparse first layer's operations that is spared, and the operations that take as long
-# as fetching a parameter that another core has changed.
-cdef double SPARED_SHARE = 0.6
+# The operations that take as long as fetching a parameter that another core has changed, and the
+# rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double FETCH_FLOPS = 80
+cdef double OPTIMIZER_ROWS = 20
 # Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
@@ -59,6 +59,7 @@ cdef struct Run:
     int optimizer
     bint fused                      # updates move the parameters at once: see _is_fused
     Py_ssize_t slice_rows           # of a batch, in memory at once
+    double first_layer_cost         # see first_layer_cost; the same for all batches of a run
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -69,6 +70,27 @@ cdef struct Run:
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
+
+
+# How the items of an update are shared out: each thread has a run of them, of nearly equal cost. A
+# run stays with its thread from step to step, and in the cache of its core.
+cdef struct Shares:
+    int team
+    const Dense* first_layer
+    double first_cost, cost         # per parameter, of the first layer and of the others
+    double before, total            # cost of the items that have been given away, and of all
+
+
+cdef inline int owner(Shares* shares, const Dense* layer, Py_ssize_t index) noexcept nogil:
+    """The thread that updates an item; asked for all items in turn."""
+    cdef double cost, middle
+    if shares.team == 1:
+        return 0
+    cost = parameters_of(layer, index)
+    cost *= shares.first_cost if layer == shares.first_layer else shares.cost
+    middle = shares.before + cost / 2
+    shares.before += cost
+    return min(shares.team - 1, <int> (middle * shares.team / shares.total))
 
 
 cdef void wait_for_team(int team) noexcept nogil:
@@ -315,6 +337,8 @@ cdef class Network(Program):
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
+        run.first_layer_cost = first_layer_cost(
+            self.kernels, &run.samples, 0, run.samples.n_rows, self.layers[0].n_units)
         run.fused = self._is_fused(shared)
         run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
         if not run.fused:
@@ -350,8 +374,7 @@ cdef class Network(Program):
         """
         cdef const Dense* layer = &self.layers[0]
         cdef double flops = 3 * self._flops_per_row() * run.batch_size
-        if is_sparse(self.kernels, &run.samples, 0, run.samples.n_rows, layer.n_units):
-            flops -= SPARED_SHARE * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        flops -= (1 - run.first_layer_cost) * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
         return flops if flops > FETCH_FLOPS * self.n_parameters else 0
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
@@ -454,12 +477,13 @@ cdef class Network(Program):
         cdef Py_ssize_t i, index, item = 0
         cdef const Dense* layer
         cdef Inputs below
-        cdef double squares, before = 0
+        cdef double squares
+        cdef Shares shares = self._shares(run, n_rows, team)
         for i in range(self.n_layers):
             layer = &self.layers[i]
             below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
             for index in range(n_items(layer)):
-                if self._owner(layer, index, team, &before) == thread and not run.stop:
+                if owner(&shares, layer, index) == thread and not run.stop:
                     squares = dense_update_item(
                         layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
@@ -472,27 +496,23 @@ cdef class Network(Program):
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
         """Move this thread's items of all layers by the gradients in memory."""
         cdef Py_ssize_t i, index
-        cdef double before = 0
+        cdef Shares shares = self._shares(run, 0, team)
         for i in range(self.n_layers):
             for index in range(n_items(&self.layers[i])):
-                if self._owner(&self.layers[i], index, team, &before) == thread:
+                if owner(&shares, &self.layers[i], index) == thread:
                     dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
 
-    cdef int _owner(
-        self, const Dense* layer, Py_ssize_t index, int team, double* before
-    ) noexcept nogil:
-        """The thread that updates an item: each has a run of them, of nearly equal work.
-
-        `before` counts the parameters of the items up to this one. A run stays with its thread
-        from step to step, and in the cache of its core.
-        """
-        cdef double size, middle
-        if team == 1:
-            return 0
-        size = parameters_of(layer, index)
-        middle = before[0] + size / 2
-        before[0] += size
-        return min(team - 1, <int> (middle * team / self.n_parameters))
+    cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
+        """How a team shares out an update of n_rows rows, from the first item on."""
+        cdef Shares shares
+        cdef double first = (self.layers[0].n_inputs + 1.0) * self.layers[0].n_units
+        shares.team = team
+        shares.first_layer = &self.layers[0]
+        shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
+        shares.cost = n_rows + OPTIMIZER_ROWS
+        shares.before = 0
+        shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        return shares
 
     cdef void _rows(
         self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,
