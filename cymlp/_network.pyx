@@ -31,17 +31,18 @@ from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport (
-    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
-    threads_for)
+    TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
+    stretch_seconds, threads_for)
 
-# Seconds between two looks at pending signals, and between two returns to Python.
+# Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
-# The operations that take as long as fetching a parameter that another core has changed, and the
-# rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
-cdef double FETCH_FLOPS = 80
+# Operations of a step per parameter below which a team is not even tried: in each step a thread has
+# to fetch what the others have made of their parameters.
+cdef double FETCH_FLOPS = 40
+# The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
 # Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
@@ -325,6 +326,7 @@ cdef class Network(Program):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
+        cdef double flops
         cdef Py_ssize_t before, steps = 0
         if (samples.samples.n_inputs != self.layers[0].n_inputs
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
@@ -343,23 +345,23 @@ cdef class Network(Program):
         run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
         if not run.fused:
             self._need_gradients()
-        team = threads_for(self._work(shared), asked)
+        flops = self._step_flops(shared)
+        team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
             before = run.first
             steps = self.iteration
-            n_threads = begin_stretch(&self.watch, team)
-            run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
-            if n_threads > 1 and not self.watch.proven:
-                run.pause_at = cymlp_now() + TRIAL
+            n_threads = begin_stretch(&self.watch, team, flops)
+            run.next_look = cymlp_now() + LOOK_EVERY
+            run.pause_at = cymlp_now() + stretch_seconds(&self.watch, team)
             if n_threads == 1:
                 with nogil:
                     self._train(shared, steps, 0, 1)
             else:
                 with nogil, parallel(num_threads=n_threads):
                     self._train(shared, steps, threadid(), cymlp_team_size())
-            end_stretch(&self.watch, n_threads)
+            end_stretch(&self.watch, team, run.first - before)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
             propagate(run.stop or raise_pending_signal() < 0)
@@ -367,15 +369,11 @@ cdef class Network(Program):
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
-    cdef double _work(self, const Run* run) noexcept nogil:
-        """Operations of a step, or 0 where a team would lose more than it gains.
-
-        In each step a thread fetches what the others have made of their parameters.
-        """
+    cdef double _step_flops(self, const Run* run) noexcept nogil:
+        """Operations of a step, but for the zeros that are left out."""
         cdef const Dense* layer = &self.layers[0]
-        cdef double flops = 3 * self._flops_per_row() * run.batch_size
-        flops -= (1 - run.first_layer_cost) * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
-        return flops if flops > FETCH_FLOPS * self.n_parameters else 0
+        cdef double first = 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        return 3 * self._flops_per_row() * run.batch_size - (1 - run.first_layer_cost) * first
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.

@@ -140,7 +140,7 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
     while (x < with_prefetch) {
         UNROLL
         for (int a = 0; a < 3; a++) {
-            PREFETCH(ahead.line[a]);
+            PREFETCH_TO_WRITE(ahead.line[a]);
             ahead.line[a] += CACHE_LINE;
         }
         PREFETCH(delta + ahead.delta_offset);
