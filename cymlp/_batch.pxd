@@ -89,9 +89,6 @@ cdef int describe(
     Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs,
     Py_ssize_t n_outputs) except -1
 
-# Sets the order in which the samples are visited, None: as they stand. The caller keeps it alive.
-cdef int set_order(Samples* samples, order) except -1
-
 
 # Samples with the arrays that they stand in, checked once for all epochs. A sparse matrix takes
 # longer to check than a small network takes to train on it.

@@ -180,26 +180,6 @@ cdef int describe(
     return 0
 
 
-cdef int set_order(Samples* samples, order) except -1:
-    cdef const int64_t[::1] view
-    samples.order = NULL
-    if order is None:
-        return 0
-    view = order
-    if view.shape[0] != samples.n_rows or not _all_below(view, samples.n_rows):
-        raise ValueError("order does not fit the samples")
-    samples.order = &view[0]
-    return 0
-
-
-cdef bint _all_below(const int64_t[::1] indices, Py_ssize_t limit) noexcept nogil:
-    cdef Py_ssize_t b
-    cdef bint beyond = False
-    for b in range(indices.shape[0]):  # without a way out, so that the compiler takes vectors
-        beyond |= <uint64_t> indices[b] >= <uint64_t> limit
-    return not beyond
-
-
 cdef class Described:
     def __cinit__(
         self, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs

@@ -16,12 +16,12 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
     Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather, inputs_of,
-    rows_room, set_order, take_rows, total_weight, weight_at)
+    rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
     dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
@@ -33,6 +33,9 @@ from cymlp._program cimport (
 from cymlp._threads cimport (
     TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
     stretch_seconds, threads_for)
+
+cdef extern from "shuffle.h" nogil:
+    void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
 
 # Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
@@ -112,6 +115,15 @@ cdef bint agree_to_stop(Run* run, int thread, int team, int* turn) noexcept nogi
         run.agreed[turn[0]] = run.stop
     wait_for_team(team)
     return run.agreed[turn[0]]
+
+
+def shuffled(Py_ssize_t n_samples, shuffle):
+    """Return the order in which `Network.train` visits samples for the key of an epoch."""
+    cdef uint64_t key0, key1
+    key0, key1 = shuffle
+    order = np.empty(n_samples, np.int64)
+    cymlp_shuffle(n_samples, key0, key1, <int64_t*> address(order))
+    return order
 
 
 cdef class Network(Program):
@@ -246,16 +258,21 @@ cdef class Network(Program):
         return Described(
             x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
 
-    def train(self, Described samples not None, order, Py_ssize_t batch_size, tick=None,
-              int n_threads=0):
-        """Train on each sample once; return the averages of loss and accuracy.
+    def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
+              Py_ssize_t n_epochs=1, shuffle=None, tick=None, int n_threads=0):
+        """Train for some epochs, each of which visits every sample once.
 
         Parameters
         ----------
         samples : Described
             What `describe` made of them, of this network or one of the same shape.
-        order : ndarray of shape (samples,), int64, or None
         batch_size : int
+        results : list
+            After each epoch its averages (loss, accuracy) are appended.
+        n_epochs : int
+        shuffle : tuple of int, optional
+            The `_random.key` of the first epoch's order; without it, samples are visited as they
+            stand.
         tick : callable(samples_done, loss, accuracy), optional
             Called about every 30 ms.
         n_threads : int
@@ -266,9 +283,21 @@ cdef class Network(Program):
         When a signal handler or `tick` raises, the network stands as the last finished step left
         it.
         """
+        cdef Py_ssize_t epoch, n_rows = samples.samples.n_rows
+        cdef int64_t* order = NULL
+        cdef uint64_t key0 = 0, key1 = 0
+        if shuffle is not None:
+            key0, key1 = shuffle
+            array = np.empty(n_rows, np.int64)
+            order = <int64_t*> address(array)
         self._enter()
         try:
-            return self._run(samples, order, batch_size, self.optimizer, tick, n_threads)
+            for epoch in range(n_epochs):
+                if order != NULL:
+                    with nogil:
+                        cymlp_shuffle(n_rows, key0, key1 + epoch, order)
+                results.append(
+                    self._run(samples, order, batch_size, self.optimizer, tick, n_threads))
         finally:
             self.owner = 0
 
@@ -277,7 +306,7 @@ cdef class Network(Program):
         self._enter()
         try:
             samples = self.describe(x, labels, values, weight)
-            self._run(samples, None, len(x), CYMLP_GRADIENT, None, n_threads)
+            self._run(samples, NULL, len(x), CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
             return [self.get(i, name) for i in range(self.n_layers) for name in names]
         finally:
@@ -321,8 +350,9 @@ cdef class Network(Program):
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
-    cdef _run(self, Described samples, order, Py_ssize_t batch_size, int optimizer, tick,
-              int asked):
+    cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
+              int optimizer, tick, int asked):
+        """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
@@ -332,7 +362,7 @@ cdef class Network(Program):
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
             raise ValueError("the samples were described for another network")
         run.samples = samples.samples
-        set_order(&run.samples, order)
+        run.samples.order = order
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer

@@ -278,10 +278,9 @@ for n_threads in (1, 4):
     net = Sequential([Dense(130, activation="relu"), Dense(10, activation="softmax")],
                      n_inputs=150, random_state=0)
     net.compile(optimizer="adam", loss="cross_entropy")
-    training = net._training(net._prepare(X, y))
     teams = []
-    net._network.train(training.samples, None, 250,
-                       lambda *_: teams.append(net._network.watch["team"]), n_threads)
+    net._network.train(net._describe(net._prepare(X, y)), 250, [], n_threads=n_threads,
+                       tick=lambda *_: teams.append(net._network.watch["team"]))
     weights.append(b"".join(w.tobytes() for w in net.get_weights()))
 print(teams[0], teams[-1], net._network.watch["alone"], weights[0] == weights[1])
 """
