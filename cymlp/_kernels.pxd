@@ -26,7 +26,7 @@ cdef extern from "kernels.h" nogil:
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
-        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_scale, l2
+        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, l2
 
     ctypedef struct Targets "cymlp_targets":
         const int32_t* labels__b

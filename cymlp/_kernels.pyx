@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from libc.math cimport pow
+from libc.math cimport pow, sqrt
 
 cdef Isa[CYMLP_N_ISAS] ISAS
 cymlp_detect_isas(ISAS)
@@ -113,7 +113,7 @@ cdef Step optimizer_step(
     out.beta_2 = beta_2
     out.epsilon = epsilon
     out.m_scale = 1 / (1 - pow(beta_1, <double> step))
-    out.v_scale = 1 / (1 - pow(beta_2, <double> step))
+    out.v_root_scale = sqrt(1 / (1 - pow(beta_2, <double> step)))
     out.l2 = l2
     return out
 

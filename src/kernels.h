@@ -66,7 +66,8 @@ typedef struct cymlp_step {
     double learning_rate;
     double momentum;
     double beta_1, beta_2, epsilon;
-    double m_scale, v_scale; /* Adam's bias corrections 1 / (1 - beta^t) */
+    double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
+    double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
     double l2;               /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 

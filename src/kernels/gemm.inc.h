@@ -191,6 +191,9 @@ static void NAME(transpose_tile)(size_t n_rows, size_t n_columns, const void *sr
                                  size_t src_width, void *dst__pp, size_t dst_width) {
     const REAL *src = (const REAL *)src__pp;
     REAL *dst = (REAL *)dst__pp;
+    for (size_t c = 0; c < n_columns; c++) { /* other cores have read these lines */
+        PREFETCH_TO_WRITE(dst + c * dst_width);
+    }
     for (size_t c = 0; c < n_columns; c += LANES) {
         vec square[LANES];
         UNROLL

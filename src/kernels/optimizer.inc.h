@@ -71,15 +71,14 @@ static void NAME(adam)(size_t n, const void *g__n, void *w__n, void *slot0__n, v
                        const cymlp_step *step) {
     LOAD_PARAMETERS;
     const vec beta_1 = vec_set1((REAL)step->beta_1), beta_2 = vec_set1((REAL)step->beta_2);
-    const vec rest_1 = vec_set1((REAL)(1 - step->beta_1));
     const vec rest_2 = vec_set1((REAL)(1 - step->beta_2));
     const vec size = vec_set1((REAL)(step->learning_rate * step->m_scale));
-    const vec root_scale = vec_set1((REAL)sqrt(step->v_scale));
+    const vec root_scale = vec_set1((REAL)step->v_root_scale);
     const vec epsilon = vec_set1((REAL)step->epsilon);
     FOR_EACH_VEC(j, some, n) {
         const vec w = LOAD(w__);
         const vec g = vec_fma(l2, w, LOAD(g__));
-        const vec m = vec_fma(beta_1, LOAD(slot0), vec_mul(rest_1, g));
+        const vec m = vec_fma(beta_1, vec_sub(LOAD(slot0), g), g);
         const vec v = vec_fma(beta_2, LOAD(slot1), vec_mul(rest_2, vec_mul(g, g)));
         STORE(slot0, m);
         STORE(slot1, v);

@@ -901,7 +901,7 @@ static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g,
     default:
         state[1] = b1 * state[1] + (1 - b1) * g;
         state[2] = b2 * state[2] + (1 - b2) * g * g;
-        const wide root = sqrtl(state[2] * (wide)s->v_scale) + (wide)s->epsilon;
+        const wide root = sqrtl(state[2]) * (wide)s->v_root_scale + (wide)s->epsilon;
         state[0] -= rate * (wide)s->m_scale * state[1] / root;
         size[0] += rate * (wide)s->m_scale * size[1] / root;
     }
