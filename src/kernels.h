@@ -68,7 +68,7 @@ typedef struct cymlp_step {
     double beta_1, beta_2, epsilon;
     double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
     double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
-    double l2;               /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
+    double l2;           /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 
 /* The targets of some rows: either class labels or rows of values. */
