@@ -107,7 +107,7 @@ cdef Inputs inputs_of(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units, const BatchRows* rows
 ) noexcept nogil:
-    cdef Inputs inputs = all_inputs(rows.x)
+    cdef Inputs inputs = all_inputs(rows.x, 0)
     if not is_sparse(kernels, samples, first, n_rows, n_units):
         return inputs
     inputs.nonzeros.bits__bw = rows.nonzeros

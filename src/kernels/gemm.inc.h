@@ -124,11 +124,11 @@ static FORCE_INLINE void NAME(gradient_row)(const int n_inputs, const int n_vecs
 }
 
 static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vecs, size_t n_rows,
-                                             const REAL *x, const REAL *delta, size_t delta_stride,
-                                             REAL *g, cymlp_ahead ahead) {
-    const REAL *const end = x + n_rows * TILE_ROWS;
+                                             const REAL *x, size_t x_stride, const REAL *delta,
+                                             size_t delta_stride, REAL *g, cymlp_ahead ahead) {
+    const REAL *const end = x + n_rows * x_stride;
     const REAL *const with_prefetch =
-        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * TILE_ROWS;
+        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * x_stride;
     vec sum[TILE_ROWS][PANEL_VECS];
     UNROLL
     for (int t = 0; t < n_inputs; t++) {
@@ -145,13 +145,13 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
         }
         PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
-        x += TILE_ROWS;
+        x += x_stride;
         delta += delta_stride;
     }
     while (x < end) {
         PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
-        x += TILE_ROWS;
+        x += x_stride;
         delta += delta_stride;
     }
     UNROLL
@@ -164,12 +164,12 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
 }
 
 static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
-                                const void *delta__bp, size_t delta_stride, void *g__tp,
-                                cymlp_ahead ahead) {
+                                size_t strip_stride, const void *delta__bp, size_t delta_stride,
+                                void *g__tp, cymlp_ahead ahead) {
     switch (SHAPE(n_inputs, width / LANES)) {
 #define CASE(INPUTS, VECS)                                                                \
     case SHAPE(INPUTS, VECS):                                                             \
-        NAME(gradient_rows)(INPUTS, VECS, n_rows, (const REAL *)strip__bt,                \
+        NAME(gradient_rows)(INPUTS, VECS, n_rows, (const REAL *)strip__bt, strip_stride,  \
                             (const REAL *)delta__bp, delta_stride, (REAL *)g__tp, ahead); \
         break;
         FOR_EACH_TILE(CASE)
