@@ -341,11 +341,13 @@ cdef void update_bias(
     int optimizer, const Step* step, char* scratch
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
-    cdef Py_ssize_t v
-    for v in range(ceil_div(layer.n_units, lanes)):
-        kernels.column_sum(n_rows, delta__bo + v * lanes * item, delta_stride, scratch)
-        update_span(kernels, &layer.bias, v * lanes * item, lanes, scratch, optimizer, step)
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t p, width, offset
+    for p in range(panels.n_panels):
+        width = panel_width(&panels, p)
+        offset = first_column(&panels, p) * <Py_ssize_t> kernels.item_size
+        kernels.column_sum(n_rows, width, delta__bo + offset, delta_stride, scratch)
+        update_span(kernels, &layer.bias, offset, width, scratch, optimizer, step)
 
 
 cdef double dense_update_item(

@@ -101,8 +101,8 @@ cdef extern from "kernels.h" nogil:
             const void* delta__bo, size_t delta_stride, void* g__pip,
             const void* const* next_rows__b, size_t next_start, size_t next_bytes) noexcept nogil
         void (*column_sum)(
-            size_t n_rows, const void* delta__bl, size_t delta_stride,
-            void* sum__l) noexcept nogil
+            size_t n_rows, size_t width, const void* delta__bp, size_t delta_stride,
+            void* sum__p) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil

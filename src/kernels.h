@@ -184,8 +184,9 @@ typedef struct cymlp_kernels {
                             void *g__pip, const void *const *next_rows__b, size_t next_start,
                             size_t next_bytes);
 
-    /* The sum over rows of one vector of columns. */
-    void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);
+    /* The sums over the rows of a panel's columns, in an order that their number determines. */
+    void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
+                       void *sum__p);
 
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
      * rows that it has not. */

@@ -65,16 +65,22 @@ static FORCE_INLINE void NAME(dots_rows)(const int n_rows, const int n_units, si
             sum[r * n_units + u] = vec_zero();
         }
     }
-    for (size_t first = 0; first < n_inputs; first += PANEL_VECS * LANES) {
-        const size_t left = n_inputs - first, most = PANEL_VECS * LANES;
-        const size_t some = left < most ? left : most, width = (some + LANES - 1) / LANES * LANES;
-        const REAL *w = w__uip + first * all_units + first_unit * width;
-        size_t i = 0;
-        for (; i + LANES <= some; i += LANES) {
-            NAME(dots_step)(n_rows, n_units, x, first + i, LANES, w + i, width, sum);
+    const size_t most = PANEL_VECS * LANES; /* a constant where it can be: of the panels' widths */
+    size_t i = 0;
+    for (; i + most <= n_inputs; w__uip += all_units * most) {
+        const REAL *w = w__uip + first_unit * most;
+        for (const size_t end = i + most; i < end; i += LANES, w += LANES) {
+            NAME(dots_step)(n_rows, n_units, x, i, LANES, w, most, sum);
         }
-        if (i < some) {
-            NAME(dots_step)(n_rows, n_units, x, first + i, some - i, w + i, width, sum);
+    }
+    if (i < n_inputs) {
+        const size_t width = (n_inputs - i + LANES - 1) / LANES * LANES;
+        const REAL *w = w__uip + first_unit * width;
+        for (; i + LANES <= n_inputs; i += LANES, w += LANES) {
+            NAME(dots_step)(n_rows, n_units, x, i, LANES, w, width, sum);
+        }
+        if (i < n_inputs) {
+            NAME(dots_step)(n_rows, n_units, x, i, n_inputs - i, w, width, sum);
         }
     }
     NAME(sums_of)(n_rows * n_units, sum, total);

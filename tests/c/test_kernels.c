@@ -385,16 +385,16 @@ static void test_gradient_tile(void) {
 
 static void test_column_sum(void) {
     for (size_t n_rows = 0; n_rows < 20; n_rows++) {
-        const size_t stride = k->lanes + n_rows % 3;
-        void *delta = matrix(n_rows, k->lanes, stride, -1, 1), *sum = array(k->lanes);
+        const size_t width = (1 + n_rows % k->panel_vecs) * k->lanes, stride = width + n_rows % 4;
+        void *delta = matrix(n_rows, width, stride, -1, 1), *sum = array(width);
         now("column_sum of %zu rows", n_rows);
-        k->column_sum(n_rows, delta, stride, sum);
-        for (size_t l = 0; l < k->lanes; l++) {
+        k->column_sum(n_rows, width, delta, stride, sum);
+        for (size_t p = 0; p < width; p++) {
             wide expected = 0;
             for (size_t b = 0; b < n_rows; b++) {
-                expected += get(delta, b * stride + l);
+                expected += get(delta, b * stride + p);
             }
-            expect_near(get(sum, l), expected, (wide)(n_rows * n_rows) * eps, "sum", l);
+            expect_near(get(sum, p), expected, (wide)(n_rows * n_rows) * eps, "sum", p);
         }
         done();
     }
