@@ -117,7 +117,7 @@ cdef Inputs inputs_of(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units, const BatchRows* rows
 ) noexcept nogil:
-    cdef Inputs inputs = all_inputs(rows.x)
+    cdef Inputs inputs = all_inputs(rows.x, 0)
     if samples.format != NONZEROS and first_layer_cost(
             kernels, samples, first, n_rows, n_units) == 1:
         return inputs

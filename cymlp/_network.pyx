@@ -509,7 +509,7 @@ cdef class Network(Program):
         cdef Shares shares = self._shares(run, n_rows, team)
         for i in range(self.n_layers):
             layer = &self.layers[i]
-            below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
+            below = self._inputs_of(i, inputs)
             for index in range(n_items(layer)):
                 if owner(&shares, layer, index) == thread and not run.stop:
                     squares = dense_update_item(
@@ -556,7 +556,7 @@ cdef class Network(Program):
                 self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs,
                 run.batch_size)
             for i in range(self.n_layers):
-                below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
+                below = self._inputs_of(i, inputs)
                 dense_forward(
                     &self.layers[i], self._activation(i), n_rows, inputs_from(below, row),
                     self._at(self.outputs[i], i, row), self.strides[i], True)
@@ -580,6 +580,12 @@ cdef class Network(Program):
                 self._look(run, thread, n_rows, &self.layers[i])
                 if run.stop:
                     return
+
+    cdef inline Inputs _inputs_of(self, Py_ssize_t layer, const Inputs* inputs) noexcept nogil:
+        """A layer's inputs, where `inputs` are the first layer's."""
+        if layer == 0:
+            return inputs[0]
+        return all_inputs(self.output_rows[layer - 1], self.strides[layer - 1])
 
     cdef inline char* _at(self, char* rows, Py_ssize_t layer, Py_ssize_t row) noexcept nogil:
         return rows + row * self.strides[layer] * <Py_ssize_t> self.kernels.item_size

@@ -139,6 +139,13 @@ typedef struct cymlp_kernels {
     void (*dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                       const void *w__pip, const void *bias__o, int relu, void *y__o);
 
+    /* y = x w + bias, then max(y, 0) where relu is not 0, for a layer of few units, whose weights
+     * lie as (units, inputs) in panels of inputs. Of y's rows n_columns columns are stored, either
+     * the units or, with zeros, whole vectors. Nothing is read behind the inputs of x's rows. */
+    void (*dense_dots)(size_t n_rows, size_t n_units, size_t n_columns, size_t n_inputs,
+                       const void *const *x_rows__b_i, const void *w__pop, const void *bias__o,
+                       int relu, void *y__bo, size_t y_stride);
+
     /* x = bytes, as numbers from 0 to 255. */
     void (*from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n);
 
@@ -159,10 +166,11 @@ typedef struct cymlp_kernels {
                        size_t first_column, void *strips__sbt);
 
     /* g = strip^T delta: n_inputs <= tile_rows inputs by one panel of outputs, summed over the
-     * rows. Meanwhile what is ahead is brought into the cache. */
+     * rows. Meanwhile what is ahead is brought into the cache. For weights that lie as (units,
+     * inputs), inputs and outputs change places. */
     void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
-                          const void *delta__bp, size_t delta_stride, void *g__tp,
-                          cymlp_ahead ahead);
+                          size_t strip_stride, const void *delta__bp, size_t delta_stride,
+                          void *g__tp, cymlp_ahead ahead);
 
     /* The bits of one word, by input: word c * 64 + i tells which of the 64 rows from c * 64 on
      * have input i. rows__ci has room for whole runs of 64 rows. */
@@ -177,8 +185,9 @@ typedef struct cymlp_kernels {
                             void *g__pip, const void *const *next_rows__b, size_t next_start,
                             size_t next_bytes);
 
-    /* The sum over rows of one vector of columns. */
-    void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);
+    /* The sums over the rows of a panel's columns, in an order that their number determines. */
+    void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
+                       void *sum__p);
 
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
      * rows that it has not. */
