@@ -103,6 +103,7 @@ cdef extern from "kernels.h" nogil:
         void (*column_sum)(
             size_t n_rows, size_t width, const void* delta__bp, size_t delta_stride,
             void* sum__p) noexcept nogil
+        void (*claim_lines)(size_t n, const void* first, size_t stride) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil

@@ -198,13 +198,16 @@ static void NAME(column_sum)(size_t n_rows, size_t width, const void *delta__bp,
     }
 }
 
+static void NAME(claim_lines)(size_t n, const void *first, size_t stride) {
+    for (size_t line = 0; line < n; line++) {
+        PREFETCH_TO_WRITE((const char *)first + line * stride);
+    }
+}
+
 static void NAME(transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp,
                                  size_t src_width, void *dst__pp, size_t dst_width) {
     const REAL *src = (const REAL *)src__pp;
     REAL *dst = (REAL *)dst__pp;
-    for (size_t c = 0; c < n_columns; c++) { /* other cores have read these lines */
-        PREFETCH_TO_WRITE(dst + c * dst_width);
-    }
     for (size_t c = 0; c < n_columns; c += LANES) {
         vec square[LANES];
         UNROLL

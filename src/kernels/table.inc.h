@@ -44,6 +44,7 @@ static const cymlp_kernels NAME(table) = {
     .turn_nonzeros = NAME(turn_nonzeros),
     .sparse_gradient = NAME(sparse_gradient),
     .column_sum = NAME(column_sum),
+    .claim_lines = NAME(claim_lines),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
     .all_finite = NAME(all_finite),

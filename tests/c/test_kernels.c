@@ -400,6 +400,16 @@ static void test_column_sum(void) {
     }
 }
 
+/* Hints change nothing, whatever the address. */
+static void test_claim_lines(void) {
+    char bytes[5 * 64] = "kept";
+    now("claim_lines");
+    k->claim_lines(5, bytes, 64);
+    k->claim_lines(3, NULL, 1 << 20);
+    k->claim_lines(0, bytes, 64);
+    check(strcmp(bytes, "kept") == 0, "the line was changed");
+}
+
 static void test_transpose_tile(void) {
     for (size_t n_rows = 1; n_rows <= k->lanes; n_rows++) {
         for (size_t n_columns = 1; n_columns <= 3 * k->lanes; n_columns++) {
@@ -988,6 +998,7 @@ static void (*const tests[])(void) = {
     test_pack_block,
     test_gradient_tile,
     test_column_sum,
+    test_claim_lines,
     test_transpose_tile,
     test_from_bytes,
     test_find_nonzeros,
