@@ -31,8 +31,8 @@ from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport (
-    TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
-    stretch_seconds, threads_for)
+    STRETCH, TeamWatch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch, stretch_seconds,
+    team_of, threads_for, watch_for)
 
 cdef extern from "shuffle.h" nogil:
     void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
@@ -139,7 +139,7 @@ cdef class Network(Program):
 
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef object owner               # process in which a call trains the network, 0: none does
-    cdef readonly TeamWatch watch
+    cdef readonly int team          # threads that the last stretch of training was given
 
     cdef int optimizer
     cdef Step settings              # the optimizer's, before the corrections of a step
@@ -356,7 +356,8 @@ cdef class Network(Program):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
-        cdef double flops
+        cdef TeamWatch* watch
+        cdef double flops, began
         cdef Py_ssize_t before, steps = 0
         if (samples.samples.n_inputs != self.layers[0].n_inputs
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
@@ -382,16 +383,19 @@ cdef class Network(Program):
             run.pause = run.late = False
             before = run.first
             steps = self.iteration
-            n_threads = begin_stretch(&self.watch, team, flops)
-            run.next_look = cymlp_now() + LOOK_EVERY
-            run.pause_at = cymlp_now() + stretch_seconds(&self.watch, team)
+            watch = watch_for(team, flops, self.n_parameters) if team > 1 else NULL
+            n_threads = self.team = team_of(watch) if watch != NULL else 1
+            began = cymlp_now()
+            run.next_look = began + LOOK_EVERY
+            run.pause_at = began + (stretch_seconds(watch) if watch != NULL else STRETCH)
             if n_threads == 1:
                 with nogil:
                     self._train(shared, steps, 0, 1)
             else:
                 with nogil, parallel(num_threads=n_threads):
                     self._train(shared, steps, threadid(), cymlp_team_size())
-            end_stretch(&self.watch, team, run.first - before)
+            if watch != NULL:
+                end_stretch(watch, run.first - before, cymlp_now() - began)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
             propagate(run.stop or raise_pending_signal() < 0)

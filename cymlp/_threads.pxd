@@ -17,26 +17,33 @@ cdef extern from "threads.h" nogil:
 cdef int threads_for(double flops, int n_threads) except -1
 
 
-# How a network has been trained lately, by a team and by one thread alone, and what is tried next.
-# A team of threads that meet every few microseconds is fast where they have their cores and caches
-# to themselves, no faster than one thread where each step moves more between the caches than it
-# computes, and a thousand times slower where a core is busy with other work. No rule tells these
+# How work of one kind has been done lately, by a team and by one thread alone, and what is tried
+# next. A team of threads that meet every few microseconds is fast where they have their cores and
+# caches to themselves, no faster than one thread where each step moves more between the caches than
+# it computes, and a thousand times slower where a core is busy with other work. No rule tells these
 # apart beforehand: both ways are tried for some milliseconds, and the faster one is taken until it is
-# time to try again.
+# time to try again. Networks of the same shape share what was found out: each may be trained for
+# less than a trial takes.
 cdef struct TeamWatch:
-    int team                # threads that the last stretch was given
+    int team                # threads, operations of a step and parameters of this kind of work
+    double step_flops
+    double n_parameters
     int stage               # a Stage
     bint alone              # what was faster
     double[2] rate          # work per second when it was tried: by the team, alone
     double work, seconds    # of the stage that is under way
     double settled_for      # how long what was faster is taken without another trial
-    double began
-    int asked               # threads and operations of a step for which all this was found out
-    double step_flops
+    long long used          # when it was last asked for
 
 
-# How many threads a stretch of work gets that may have so many, for how many seconds at most, and the
-# verdict after it. Results must not depend on it.
-cdef int begin_stretch(TeamWatch* watch, int team, double step_flops) noexcept nogil
-cdef double stretch_seconds(const TeamWatch* watch, int team) noexcept nogil
-cdef void end_stretch(TeamWatch* watch, int team, double work) noexcept nogil
+# Seconds of work before a return to Python.
+cdef double STRETCH
+
+# What is known of work that a team may do. Called with the GIL, which guards it.
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters)
+
+# How many threads a stretch of work gets, for how many seconds at most, and the verdict after it.
+# Results must not depend on it.
+cdef int team_of(const TeamWatch* watch) noexcept nogil
+cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil
+cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil

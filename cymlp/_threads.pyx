@@ -8,9 +8,9 @@ from cymlp._validate import MAX_THREADS, thread_count
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# Seconds: the longest stretch of work; a trial; what was faster is taken for between these, and for
+# Seconds: a stretch of work; a trial; what was faster is taken for between these, and for
 # so many times as long as it took to try what was slower.
-cdef double STRETCH = 0.03
+STRETCH = 0.03
 cdef double TRIAL = 4e-3
 cdef double SHORTEST_SETTLED = 0.5
 cdef double LONGEST_SETTLED = 8.0
@@ -26,6 +26,12 @@ cdef enum Stage:
     TEAM_TRIAL
     ALONE_TRIAL
     SETTLED
+
+cdef enum:
+    MOST_WATCHES = 16
+
+cdef TeamWatch[MOST_WATCHES] watches
+cdef long long asked_for = 0  # how often a watch was asked for
 
 cdef int chosen = 0  # by set_num_threads; 0: none
 cdef int cores = 0  # that this process may keep busy; 0: not looked up yet
@@ -108,24 +114,41 @@ cdef int threads_for(double flops, int n_threads) except -1:
     return 1 if worthwhile < 2 else min(allowed(n_threads), <int> worthwhile)
 
 
-cdef int begin_stretch(TeamWatch* watch, int team, double step_flops) noexcept nogil:
-    watch.team = 1
-    if team == 1:  # nothing to choose, and nothing that was found out is forgotten
-        return 1
-    if watch.asked != team or watch.step_flops != step_flops:
-        watch.asked = team
-        watch.step_flops = step_flops
-        watch.alone = False
-        watch.settled_for = SHORTEST_SETTLED
-        enter(watch, WARM_UP)
-    if not is_alone(watch):
-        watch.team = team
-    watch.began = cymlp_now()
-    return watch.team
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters):
+    """Return what is known of such work, or in the place of what was not asked for the longest."""
+    global asked_for
+    cdef int i, oldest = 0
+    asked_for += 1
+    for i in range(MOST_WATCHES):
+        if (watches[i].team == team and watches[i].step_flops == step_flops
+                and watches[i].n_parameters == n_parameters):
+            watches[i].used = asked_for
+            return &watches[i]
+        if watches[i].used < watches[oldest].used:
+            oldest = i
+    watches[oldest] = TeamWatch(
+        team=team, step_flops=step_flops, n_parameters=n_parameters, stage=WARM_UP,
+        settled_for=SHORTEST_SETTLED, used=asked_for)
+    return &watches[oldest]
+
+
+def forget_trials():
+    """Forget whether teams were faster than one thread: the next work begins with its team."""
+    cdef int i
+    for i in range(MOST_WATCHES):
+        watches[i].team = 0
 
 
 cdef bint is_alone(const TeamWatch* watch) noexcept nogil:
     return watch.stage == ALONE_TRIAL or (watch.stage == SETTLED and watch.alone)
+
+
+cdef int team_of(const TeamWatch* watch) noexcept nogil:
+    return 1 if is_alone(watch) else watch.team
+
+
+cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil:
+    return STRETCH if watch.stage == SETTLED else TRIAL - watch.seconds
 
 
 cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
@@ -133,15 +156,8 @@ cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
     watch.work = watch.seconds = 0
 
 
-cdef double stretch_seconds(const TeamWatch* watch, int team) noexcept nogil:
-    return STRETCH if team == 1 or watch.stage == SETTLED else TRIAL - watch.seconds
-
-
-cdef void end_stretch(TeamWatch* watch, int team, double work) noexcept nogil:
-    cdef double elapsed = cymlp_now() - watch.began
+cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil:
     cdef int way = is_alone(watch)
-    if team == 1:
-        return
     watch.work += work
     watch.seconds += elapsed
     if watch.stage == SETTLED:
@@ -168,6 +184,36 @@ cdef void settle(TeamWatch* watch) noexcept nogil:
         watch.settled_for = min(2 * watch.settled_for, LONGEST_SETTLED)
     watch.settled_for = max(watch.settled_for, SETTLED_TRIALS * watch.seconds)
     enter(watch, SETTLED)
+
+
+def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches):
+    """Return whether each of some stretches of work goes to a team rather than to one thread.
+
+    Parameters
+    ----------
+    team_rate, alone_rate : float
+        Work that a team, and one thread, do in a second.
+    n_stretches : int
+
+    Returns
+    -------
+    list of bool
+
+    Examples
+    --------
+    >>> simulated_teams(1.0, 2.0, 5)  # warm-up, two trials, the verdict
+    [True, True, False, False, False]
+    >>> simulated_teams(2.0, 1.0, 5)
+    [True, True, False, True, True]
+    """
+    cdef TeamWatch watch = TeamWatch(team=2, stage=WARM_UP, settled_for=SHORTEST_SETTLED)
+    cdef double seconds
+    teams = []
+    for _ in range(n_stretches):
+        teams.append(team_of(&watch) > 1)
+        seconds = stretch_seconds(&watch)
+        end_stretch(&watch, seconds * (team_rate if teams[-1] else alone_rate), seconds)
+    return teams
 
 
 def build_info():
