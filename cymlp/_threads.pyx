@@ -2,6 +2,8 @@
 
 import os
 
+from libc.string cimport memset
+
 from cymlp._validate import MAX_THREADS, thread_count
 
 # Waking a team costs some microseconds: a thread must have this many operations to be worth it.
@@ -126,10 +128,20 @@ cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters):
             return &watches[i]
         if watches[i].used < watches[oldest].used:
             oldest = i
-    watches[oldest] = TeamWatch(
-        team=team, step_flops=step_flops, n_parameters=n_parameters, stage=WARM_UP,
-        settled_for=SHORTEST_SETTLED, used=asked_for)
+    watches[oldest] = new_watch(team)
+    watches[oldest].step_flops = step_flops
+    watches[oldest].n_parameters = n_parameters
+    watches[oldest].used = asked_for
     return &watches[oldest]
+
+
+cdef TeamWatch new_watch(int team) noexcept nogil:
+    cdef TeamWatch watch
+    memset(&watch, 0, sizeof(watch))
+    watch.team = team
+    watch.stage = WARM_UP
+    watch.settled_for = SHORTEST_SETTLED
+    return watch
 
 
 def forget_trials():
@@ -206,13 +218,15 @@ def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches)
     >>> simulated_teams(2.0, 1.0, 5)
     [True, True, False, True, True]
     """
-    cdef TeamWatch watch = TeamWatch(team=2, stage=WARM_UP, settled_for=SHORTEST_SETTLED)
+    cdef TeamWatch watch = new_watch(2)
     cdef double seconds
+    cdef bint is_team
     teams = []
     for _ in range(n_stretches):
-        teams.append(team_of(&watch) > 1)
+        is_team = team_of(&watch) > 1
+        teams.append(is_team)
         seconds = stretch_seconds(&watch)
-        end_stretch(&watch, seconds * (team_rate if teams[-1] else alone_rate), seconds)
+        end_stretch(&watch, seconds * (team_rate if is_team else alone_rate), seconds)
     return teams
 
 
