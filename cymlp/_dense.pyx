@@ -156,6 +156,14 @@ cdef void transpose_block(
             ) * item, width_across)
 
 
+cdef void dense_transpose(const Dense* layer) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
+    cdef Py_ssize_t p
+    if layer.transposed != NULL:
+        for p in range(panels.n_panels):
+            transpose_block(layer, &panels, p, 0, layer.n_inputs)
+
+
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
     return base + offset if base != NULL else NULL
 
