@@ -8,6 +8,8 @@ one thread in a fixed order: results do not depend on the number of threads.
 A batch so large that this could not be interrupted in time is taken in slices of rows, whose
 gradients are summed in memory. Until they are complete, and the optimizer takes them all at once,
 the batch can be dropped and the network is as the last one left it.
+
+Batches of a single sample are too short for all this: one call of a kernel trains on many of them.
 """
 
 import os
@@ -24,7 +26,8 @@ from cymlp._batch cimport (
     rows_room, set_order, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
-    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
+    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
+    scratch_size)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, RowLayer, RowNetwork, RowSamples, Step, Sums,
     optimizer_step)

@@ -121,7 +121,7 @@ typedef struct cymlp_row_layer {
     size_t n_inputs, n_units;
     enum cymlp_activation activation;
     double l2;
-    int l2_per_weight; /* l2 is divided by a sample's weight */
+    int l2_per_weight;       /* l2 is divided by a sample's weight */
     cymlp_parameters kernel; /* in panels */
     cymlp_parameters bias;   /* in whole vectors */
     void *y__o, *delta__o;   /* memory of a step, whole vectors: zeros behind the last unit */

@@ -1,8 +1,9 @@
 /* Training with a step for each sample: all layers, one row after the other, in one call.
  *
- * A step of a small network is shorter than the calls of its kernels from outside would take. For a
- * large one it is one pass over the weights forward and one backward, which reads a row of weights
- * for the layer below and moves it at once. */
+ * A step of a small network takes less time than calling its kernels from outside. That of a large
+ * one is a pass over the weights forward and one backward, in which each block of weights is read
+ * for the layer below and then moved. The results are those of a batch of one, bit for bit, but for
+ * the sign of a zero. */
 
 static const cymlp_kernels NAME(table);
 
@@ -12,6 +13,8 @@ static const cymlp_kernels NAME(table);
 #else
 #define FOR_EACH_WIDTH(X) X(1) X(2) X(3)
 #endif
+
+static FORCE_INLINE size_t NAME(whole_vecs)(size_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* sum += w delta, for at most a vector of rows and of columns. */
 static FORCE_INLINE vec NAME(add_products)(size_t n_rows, size_t n_columns, const REAL *delta__l,
@@ -64,40 +67,28 @@ static FORCE_INLINE void NAME(propagate_panel)(const int n_vecs, size_t n_rows, 
     }
 }
 
-static FORCE_INLINE void *NAME(slot_from)(void *slot, size_t offset) {
+static FORCE_INLINE REAL *NAME(slot_from)(void *slot, size_t offset) {
     return slot ? (REAL *)slot + offset : NULL;
 }
 
-/* Moves some rows of one panel, from an offset on, by the gradient x^T delta. */
-static FORCE_INLINE void NAME(move_panel)(const int n_vecs, size_t n_rows, const REAL *x__i,
-                                          const REAL *delta__p, const cymlp_parameters *kernel,
-                                          size_t offset, cymlp_update *update,
-                                          const cymlp_step *step) {
-    const size_t width = (size_t)n_vecs * LANES;
-    REAL g[LANES * PANEL_VECS * LANES];
-    for (size_t i = 0; i < n_rows; i += LANES) {
-        const size_t rows = n_rows - i < LANES ? n_rows - i : LANES;
-        for (size_t r = 0; r < rows; r++) {
-            const vec xi = vec_set1(x__i[i + r]);
-            UNROLL
-            for (int v = 0; v < n_vecs; v++) {
-                vec_store(g + r * width + v * LANES, vec_mul(xi, vec_load(delta__p + v * LANES)));
-            }
-        }
-        update(rows * width, g, (REAL *)kernel->values + offset,
-               NAME(slot_from)(kernel->slots[0], offset), NAME(slot_from)(kernel->slots[1], offset),
-               step);
-        offset += rows * width;
-    }
-}
+typedef void NAME(update_outer)(size_t n_rows, size_t width, const REAL *x__i, const REAL *delta__p,
+                                REAL *w__ip, REAL *slot0__ip, REAL *slot1__ip,
+                                const cymlp_step *step);
+
+static NAME(update_outer) *const NAME(outer)[CYMLP_N_OPTIMIZERS] = {
+    [CYMLP_SGD] = NAME(sgd_outer),
+    [CYMLP_MOMENTUM] = NAME(momentum_outer),
+    [CYMLP_NESTEROV] = NAME(nesterov_outer),
+    [CYMLP_ADAM] = NAME(adam_outer),
+};
 
 /* Moves a kernel by the gradient of one row. Each block of weights is first read for delta_below,
  * unless that is NULL. Returns the sum of the squared weights from before, 0 without a penalty. */
 static double NAME(move_kernel)(const cymlp_row_layer *layer, const REAL *x__i,
-                                REAL *delta_below__i, cymlp_update *update,
+                                REAL *delta_below__i, NAME(update_outer) * update,
                                 const cymlp_step *step) {
     const size_t n_inputs = layer->n_inputs, n_units = layer->n_units;
-    const size_t n_vecs = (n_units + LANES - 1) / LANES;
+    const size_t n_vecs = NAME(whole_vecs)(n_units) / LANES;
     double squares = 0;
     for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
         const size_t n_rows = n_inputs - first < BLOCK_ROWS ? n_inputs - first : BLOCK_ROWS;
@@ -106,37 +97,35 @@ static double NAME(move_kernel)(const cymlp_row_layer *layer, const REAL *x__i,
             const size_t left = n_vecs - before;
             const size_t panel_vecs = left < PANEL_VECS ? left : PANEL_VECS;
             const size_t offset = (n_inputs * before + first * panel_vecs) * LANES;
-            const REAL *w = (const REAL *)layer->kernel.values + offset;
+            REAL *w = (REAL *)layer->kernel.values + offset;
             const REAL *delta = (const REAL *)layer->delta__o + before * LANES;
             if (step->l2 > 0) {
                 of_block += NAME(table).sum_of_squares(n_rows * panel_vecs * LANES, w);
             }
-            switch (panel_vecs) {
-#define CASE(VECS)                                                                               \
-    case VECS:                                                                                   \
-        if (delta_below__i) {                                                                    \
-            NAME(propagate_panel)(VECS, n_rows, n_units - before * LANES, before == 0, delta, w, \
-                                  delta_below__i + first);                                       \
-        }                                                                                        \
-        NAME(move_panel)(VECS, n_rows, x__i + first, delta, &layer->kernel, offset, update,      \
-                         step);                                                                  \
+            if (delta_below__i) {
+                switch (panel_vecs) {
+#define CASE(VECS)                                                                           \
+    case VECS:                                                                               \
+        NAME(propagate_panel)(VECS, n_rows, n_units - before * LANES, before == 0, delta, w, \
+                              delta_below__i + first);                                       \
         break;
-                FOR_EACH_WIDTH(CASE)
+                    FOR_EACH_WIDTH(CASE)
 #undef CASE
+                }
             }
+            update(n_rows, panel_vecs * LANES, x__i + first, delta, w,
+                   NAME(slot_from)(layer->kernel.slots[0], offset),
+                   NAME(slot_from)(layer->kernel.slots[1], offset), step);
         }
         squares += of_block;
     }
     return squares;
 }
 
-static FORCE_INLINE size_t NAME(whole_vecs)(size_t n) { return (n + LANES - 1) / LANES * LANES; }
-
-/* The columns of a row that an activation takes. What stands behind the last unit of an output
- * harms nobody as long as it is finite, and whole vectors are faster. */
+/* The columns that an activation takes. Whole vectors are faster, and what it makes of the zeros
+ * behind the last unit is nobody's input. Softmax would count them in. */
 static FORCE_INLINE size_t NAME(activated)(const cymlp_row_layer *layer) {
-    return layer->activation == CYMLP_SOFTMAX ? layer->n_units
-                                              : NAME(whole_vecs)(layer->n_units);
+    return layer->activation == CYMLP_SOFTMAX ? layer->n_units : NAME(whole_vecs)(layer->n_units);
 }
 
 static void NAME(forward_row)(const cymlp_row_network *network, const REAL *x__i) {
@@ -164,12 +153,15 @@ static void NAME(backward_row)(const cymlp_row_network *network, const REAL *x__
     for (size_t i = network->n_layers; i-- > 0;) {
         cymlp_row_layer *layer = &network->layers[i];
         const cymlp_row_layer *below = i > 0 ? layer - 1 : NULL;
-        NAME(table).activate_backward[layer->activation](1, NAME(activated)(layer), layer->y__o, 0,
-                                                         layer->delta__o, 0);
+        /* Behind its last unit nothing is ever written to the last layer's deltas. */
+        const int is_last = i == network->n_layers - 1;
+        NAME(table).activate_backward[layer->activation](
+            1, is_last ? layer->n_units : NAME(activated)(layer), layer->y__o, 0, layer->delta__o,
+            0);
         step->l2 = NAME(l2_of)(layer, weight);
-        layer->squares =
-            NAME(move_kernel)(layer, below ? (const REAL *)below->y__o : x__i,
-                              below ? (REAL *)below->delta__o : NULL, update, step);
+        layer->squares = NAME(move_kernel)(layer, below ? (const REAL *)below->y__o : x__i,
+                                           below ? (REAL *)below->delta__o : NULL,
+                                           NAME(outer)[network->optimizer], step);
         step->l2 = 0;
         update(NAME(whole_vecs)(layer->n_units), layer->delta__o, layer->bias.values,
                layer->bias.slots[0], layer->bias.slots[1], step);
@@ -198,20 +190,32 @@ static void NAME(train_row)(const cymlp_row_network *network, const REAL *x__i,
     sums->weight += weight;
 }
 
+/* The sample that a step takes. */
+static FORCE_INLINE ptrdiff_t NAME(sample_at)(const cymlp_samples *samples, size_t index) {
+    return (ptrdiff_t)(samples->order ? (size_t)samples->order[index] : index);
+}
+
 static void NAME(train_rows)(const cymlp_row_network *network, const cymlp_samples *samples,
                              size_t first, size_t n_samples, size_t n_steps, cymlp_sums *sums) {
+    const size_t row_bytes = network->layers->n_inputs * sizeof(REAL), line = 64;
     cymlp_step step = network->step;
     for (size_t s = 0; s < n_samples; s++) {
-        const size_t index = first + s;
-        const ptrdiff_t b = (ptrdiff_t)(samples->order ? (size_t)samples->order[index] : index);
-        const void *values =
-            samples->values ? samples->values + b * samples->values_stride : NULL;
+        const ptrdiff_t b = NAME(sample_at)(samples, first + s);
+        const char *x = samples->x + b * samples->x_stride;
+        const void *values = samples->values ? samples->values + b * samples->values_stride : NULL;
         const cymlp_targets targets = {samples->labels ? samples->labels + b : NULL, &values};
+        if (s + 1 < n_samples) { /* shuffled rows lie where the hardware cannot guess */
+            const char *next =
+                samples->x + NAME(sample_at)(samples, first + s + 1) * samples->x_stride;
+            for (size_t at = 0; at < row_bytes; at += line) {
+                PREFETCH(next + at);
+            }
+        }
         if (network->optimizer == CYMLP_ADAM) {
             cymlp_correct_step(&step, (double)(n_steps + s + 1));
         }
-        NAME(train_row)(network, (const REAL *)(samples->x + b * samples->x_stride), targets,
-                        samples->weight ? samples->weight[b] : 1, &step, sums);
+        NAME(train_row)(network, (const REAL *)x, targets, samples->weight ? samples->weight[b] : 1,
+                        &step, sums);
     }
 }
 
