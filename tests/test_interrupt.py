@@ -77,18 +77,20 @@ print("goes on", goes_on_like(net, reference, X, y))
 
 SINGLE_SAMPLES = """
 net, reference = new_net(3, 5), new_net(3, 5)
-X, y = data(100_000, 3)
+X, y = data(3_000_000, 3)
 print("training", flush=True)
 try:
-    net.fit(X, y, epochs=10_000, batch_size=1, shuffle=False, verbose=0)
+    net.fit(X, y, epochs=100, batch_size=1, shuffle=False, verbose=0)
 except KeyboardInterrupt:
     print("stopped", time.monotonic(), flush=True)
 else:
     raise SystemExit("the training ended before the signal came")
 done = net._network.iteration
 whole, rest = divmod(done, len(X))
-reference.fit(X, y, epochs=whole, batch_size=1, shuffle=False, verbose=0)
-reference.fit(X[:rest], y[:rest], batch_size=1, shuffle=False, verbose=0)
+if whole:
+    reference.fit(X, y, epochs=whole, batch_size=1, shuffle=False, verbose=0)
+if rest:
+    reference.fit(X[:rest], y[:rest], batch_size=1, shuffle=False, verbose=0)
 print("batches", done if same(net, reference) else 0)
 print("goes on", goes_on_like(net, reference, X, y))
 """
