@@ -16,18 +16,20 @@ cdef struct Dense:
     const KernelTable* kernels
     Py_ssize_t n_inputs
     Py_ssize_t n_units
+    bint is_narrow        # its kernel lies the other way round: see is_narrow()
     int activation
     double l2             # penalty l2 / 2 * sum of the squared weights ...
     bint l2_per_batch     # ... divided by the sum of the weights of the batch's samples
-    Parameters kernel     # (inputs, units) in panels of units
+    Parameters kernel     # (inputs, units) in panels of units; if narrow, as `transposed` is
     Parameters bias       # (units,) filled with zeros to whole vectors
-    char* transposed      # (units, inputs) in panels of inputs; NULL where nothing is below
+    char* transposed      # (units, inputs) in panels of inputs; NULL if narrow or nothing is below
 
 
 # What some rows of a batch bring to a layer. Where it is known which inputs are not zero, only
 # those are multiplied; the rows of the next batch then come into the cache meanwhile.
 cdef struct Inputs:
     const void* const* rows__b_i
+    Py_ssize_t stride               # elements between rows of whole vectors; 0: rows of users
     Nonzeros nonzeros
     const void* const* next_rows__b
     Py_ssize_t next_item            # bytes per input; 0: nothing to bring
@@ -43,10 +45,13 @@ cdef inline Inputs inputs_from(Inputs inputs, Py_ssize_t row) noexcept nogil:
     return inputs
 
 
-cdef inline Inputs all_inputs(const void* const* rows__b_i) noexcept nogil:
+cdef inline Inputs all_inputs(
+    const void* const* rows__b_i, Py_ssize_t stride
+) noexcept nogil:
     """Inputs of which all are multiplied."""
     cdef Inputs inputs
     inputs.rows__b_i = rows__b_i
+    inputs.stride = stride
     inputs.nonzeros.bits__bw = NULL
     inputs.nonzeros.starts__bw = NULL
     inputs.nonzeros.stride = 0
@@ -65,9 +70,28 @@ cdef inline Py_ssize_t padded_size(Py_ssize_t n_columns, Py_ssize_t lanes) noexc
     return ceil_div(n_columns, lanes) * lanes
 
 
+# Whether the kernel of a layer, not the first one, is to lie with its inputs in the lanes of
+# vectors, since its units would fill too little of them. An update then reads inputs in whole
+# vectors.
+cdef bint is_narrow(Py_ssize_t n_inputs, Py_ssize_t n_units) noexcept nogil
+
+
+# The shape of a kernel as it lies.
+cdef inline Py_ssize_t kernel_rows(const Dense* layer) noexcept nogil:
+    return layer.n_units if layer.is_narrow else layer.n_inputs
+
+
+cdef inline Py_ssize_t kernel_columns(const Dense* layer) noexcept nogil:
+    return layer.n_inputs if layer.is_narrow else layer.n_units
+
+
 # A matrix in panels of columns, as a flat array, and back.
 cdef pack(const KernelTable* kernels, matrix)
 cdef unpack(const KernelTable* kernels, panels, Py_ssize_t n_columns)
+
+# A layer's kernel, or what has its layout, as a flat array, and back.
+cdef pack_kernel(const Dense* layer, matrix)
+cdef unpack_kernel(const Dense* layer, panels)
 
 # The factor of the squared weights' penalty, for a batch whose samples weigh so much.
 cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
@@ -79,15 +103,15 @@ cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
 
 # What an update is cut into: blocks of the kernel's rows and, as the last item, the bias.
 cdef inline Py_ssize_t n_items(const Dense* layer) noexcept nogil:
-    return ceil_div(layer.n_inputs, layer.kernels.block_rows) + 1
+    return ceil_div(kernel_rows(layer), layer.kernels.block_rows) + 1
 
 
 # How many parameters an item has.
 cdef inline Py_ssize_t parameters_of(const Dense* layer, Py_ssize_t index) noexcept nogil:
-    cdef Py_ssize_t first = index * layer.kernels.block_rows
-    if first >= layer.n_inputs:
+    cdef Py_ssize_t left = kernel_rows(layer) - index * <Py_ssize_t> layer.kernels.block_rows
+    if left <= 0:
         return layer.n_units
-    return min(<Py_ssize_t> layer.kernels.block_rows, layer.n_inputs - first) * layer.n_units
+    return min(<Py_ssize_t> layer.kernels.block_rows, left) * kernel_columns(layer)
 
 
 # Bytes that an update of n_rows rows needs as scratch memory.

@@ -13,6 +13,7 @@ def forward(
     *,
     isa: str | None = None,
     n_threads: int = 1,
+    narrow: bool = False,
 ) -> NDArray[_Real]: ...
 def propagate(
     delta: NDArray[_Real],
@@ -22,6 +23,7 @@ def propagate(
     *,
     isa: str | None = None,
     n_threads: int = 1,
+    narrow: bool = False,
 ) -> NDArray[_Real]: ...
 def gradient(
     x: NDArray[_Real],
@@ -29,4 +31,5 @@ def gradient(
     *,
     isa: str | None = None,
     n_threads: int = 1,
+    narrow: bool = False,
 ) -> tuple[NDArray[_Real], NDArray[_Real]]: ...

@@ -284,7 +284,7 @@ cdef void run_rows(
         gather(program.kernels, samples, row, 0, n_rows, &rows, &first_inputs, 0)
         for i in range(program.n_layers):
             activation = program._activation(i) if evaluates else program.layers[i].activation
-            inputs = first_inputs if i == 0 else all_inputs(rows.x)
+            inputs = first_inputs if i == 0 else all_inputs(rows.x, 0)
             in_place = room.out[i] != NULL and inputs.nonzeros.bits__bw == NULL
             if in_place:
                 stride = program.layers[i].n_units

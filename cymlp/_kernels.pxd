@@ -26,7 +26,7 @@ cdef extern from "kernels.h" nogil:
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
-        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_scale, l2
+        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, l2
 
     ctypedef struct Targets "cymlp_targets":
         const int32_t* labels__b
@@ -62,6 +62,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct RowLayer "cymlp_row_layer":
         size_t n_inputs
         size_t n_units
+        int is_narrow
         int activation
         double l2
         int l2_per_weight
@@ -114,6 +115,10 @@ cdef extern from "kernels.h" nogil:
         void (*dense_row)(
             size_t n_units, size_t n_columns, size_t n_inputs, const void* x__i,
             const void* w__pip, const void* bias__o, int relu, void* y__o) noexcept nogil
+        void (*dense_dots)(
+            size_t n_rows, size_t n_units, size_t n_columns, size_t n_inputs,
+            const void* const* x_rows__b_i, const void* w__pop, const void* bias__o, int relu,
+            void* y__bo, size_t y_stride) noexcept nogil
         void (*from_bytes)(size_t n, const uint8_t* bytes__n, void* x__n) noexcept nogil
         size_t (*find_nonzeros)(
             size_t n_rows, size_t n_inputs, const void* const* x_rows__b_i, uint64_t* bits__bw,
@@ -127,7 +132,7 @@ cdef extern from "kernels.h" nogil:
             size_t first_column, void* strips__sbt) noexcept nogil
         void (*gradient_tile)(
             size_t n_inputs, size_t width, size_t n_rows, const void* strip__bt,
-            const void* delta__bp, size_t delta_stride, void* g__tp,
+            size_t strip_stride, const void* delta__bp, size_t delta_stride, void* g__tp,
             Ahead ahead) noexcept nogil
         void (*turn_nonzeros)(
             size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
@@ -137,8 +142,8 @@ cdef extern from "kernels.h" nogil:
             const void* delta__bo, size_t delta_stride, void* g__pip,
             const void* const* next_rows__b, size_t next_start, size_t next_bytes) noexcept nogil
         void (*column_sum)(
-            size_t n_rows, const void* delta__bl, size_t delta_stride,
-            void* sum__l) noexcept nogil
+            size_t n_rows, size_t width, const void* delta__bp, size_t delta_stride,
+            void* sum__p) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil

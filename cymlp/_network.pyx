@@ -18,12 +18,12 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    REALS, Arena, BatchRows, Described, Format, Samples, address, gather, inputs_of, is_sparse,
-    rows_room, set_order, take_rows, total_weight, weight_at)
+    REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
+    inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
     dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
@@ -35,18 +35,22 @@ from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport (
-    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
-    threads_for)
+    TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
+    stretch_seconds, threads_for)
 
-# Seconds between two looks at pending signals, and between two returns to Python.
+cdef extern from "shuffle.h" nogil:
+    void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
+
+# Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
-# The part of a sparse first layer's operations that is spared, and the operations that take as long
-# as fetching a parameter that another core has changed.
-cdef double SPARED_SHARE = 0.6
-cdef double FETCH_FLOPS = 80
+# Operations of a step per parameter below which a team is not even tried: in each step a thread has
+# to fetch what the others have made of their parameters.
+cdef double FETCH_FLOPS = 40
+# The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
+cdef double OPTIMIZER_ROWS = 20
 # Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
@@ -63,6 +67,7 @@ cdef struct Run:
     int optimizer
     bint fused                      # updates move the parameters at once: see _is_fused
     Py_ssize_t slice_rows           # of a batch, in memory at once
+    double first_layer_cost         # see first_layer_cost; the same for all batches of a run
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -73,6 +78,27 @@ cdef struct Run:
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
+
+
+# How the items of an update are shared out: each thread has a run of them, of nearly equal cost. A
+# run stays with its thread from step to step, and in the cache of its core.
+cdef struct Shares:
+    int team
+    const Dense* first_layer
+    double first_cost, cost         # per parameter, of the first layer and of the others
+    double before, total            # cost of the items that have been given away, and of all
+
+
+cdef inline int owner(Shares* shares, const Dense* layer, Py_ssize_t index) noexcept nogil:
+    """The thread that updates an item; asked for all items in turn."""
+    cdef double cost, middle
+    if shares.team == 1:
+        return 0
+    cost = parameters_of(layer, index)
+    cost *= shares.first_cost if layer == shares.first_layer else shares.cost
+    middle = shares.before + cost / 2
+    shares.before += cost
+    return min(shares.team - 1, <int> (middle * shares.team / shares.total))
 
 
 cdef void wait_for_team(int team) noexcept nogil:
@@ -93,6 +119,15 @@ cdef bint agree_to_stop(Run* run, int thread, int team, int* turn) noexcept nogi
         run.agreed[turn[0]] = run.stop
     wait_for_team(team)
     return run.agreed[turn[0]]
+
+
+def shuffled(Py_ssize_t n_samples, shuffle):
+    """Return the order in which `Network.train` visits samples for the key of an epoch."""
+    cdef uint64_t key0, key1
+    key0, key1 = shuffle
+    order = np.empty(n_samples, np.int64)
+    cymlp_shuffle(n_samples, key0, key1, <int64_t*> address(order))
+    return order
 
 
 cdef class Network(Program):
@@ -231,16 +266,21 @@ cdef class Network(Program):
         return Described(
             x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
 
-    def train(self, Described samples not None, order, Py_ssize_t batch_size, tick=None,
-              int n_threads=0):
-        """Train on each sample once; return the averages of loss and accuracy.
+    def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
+              Py_ssize_t n_epochs=1, shuffle=None, tick=None, int n_threads=0):
+        """Train for some epochs, each of which visits every sample once.
 
         Parameters
         ----------
         samples : Described
             What `describe` made of them, of this network or one of the same shape.
-        order : ndarray of shape (samples,), int64, or None
         batch_size : int
+        results : list
+            After each epoch its averages (loss, accuracy) are appended.
+        n_epochs : int
+        shuffle : tuple of int, optional
+            The `_random.key` of the first epoch's order; without it, samples are visited as they
+            stand.
         tick : callable(samples_done, loss, accuracy), optional
             Called about every 30 ms.
         n_threads : int
@@ -251,9 +291,21 @@ cdef class Network(Program):
         When a signal handler or `tick` raises, the network stands as the last finished step left
         it.
         """
+        cdef Py_ssize_t epoch, n_rows = samples.samples.n_rows
+        cdef int64_t* order = NULL
+        cdef uint64_t key0 = 0, key1 = 0
+        if shuffle is not None:
+            key0, key1 = shuffle
+            array = np.empty(n_rows, np.int64)
+            order = <int64_t*> address(array)
         self._enter()
         try:
-            return self._run(samples, order, batch_size, self.optimizer, tick, n_threads)
+            for epoch in range(n_epochs):
+                if order != NULL:
+                    with nogil:
+                        cymlp_shuffle(n_rows, key0, key1 + epoch, order)
+                results.append(
+                    self._run(samples, order, batch_size, self.optimizer, tick, n_threads))
         finally:
             self.owner = 0
 
@@ -262,7 +314,7 @@ cdef class Network(Program):
         self._enter()
         try:
             samples = self.describe(x, labels, values, weight)
-            self._run(samples, None, len(x), CYMLP_GRADIENT, None, n_threads)
+            self._run(samples, NULL, len(x), CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
             return [self.get(i, name) for i in range(self.n_layers) for name in names]
         finally:
@@ -306,29 +358,34 @@ cdef class Network(Program):
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
-    cdef _run(self, Described samples, order, Py_ssize_t batch_size, int optimizer, tick,
-              int asked):
+    cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
+              int optimizer, tick, int asked):
+        """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
         cdef bint by_rows
+        cdef double flops
         cdef Py_ssize_t before, steps = 0
         if (samples.samples.n_inputs != self.layers[0].n_inputs
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
             raise ValueError("the samples were described for another network")
         run.samples = samples.samples
-        set_order(&run.samples, order)
+        run.samples.order = order
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
+        run.first_layer_cost = first_layer_cost(
+            self.kernels, &run.samples, 0, run.samples.n_rows, self.layers[0].n_units)
         run.fused = self._is_fused(shared)
         run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
         if not run.fused:
             self._need_gradients()
-        team = threads_for(self._work(shared), asked)
+        flops = self._step_flops(shared)
+        team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
         by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
         if by_rows:
@@ -339,10 +396,9 @@ cdef class Network(Program):
             run.pause = run.late = False
             before = run.first
             steps = self.iteration
-            n_threads = begin_stretch(&self.watch, team)
-            run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
-            if n_threads > 1 and not self.watch.proven:
-                run.pause_at = cymlp_now() + TRIAL
+            n_threads = begin_stretch(&self.watch, team, flops)
+            run.next_look = cymlp_now() + LOOK_EVERY
+            run.pause_at = cymlp_now() + stretch_seconds(&self.watch, team)
             if by_rows:
                 with nogil:
                     self._train_by_rows(shared, steps)
@@ -352,7 +408,7 @@ cdef class Network(Program):
             else:
                 with nogil, parallel(num_threads=n_threads):
                     self._train(shared, steps, threadid(), cymlp_team_size())
-            end_stretch(&self.watch, n_threads)
+            end_stretch(&self.watch, team, run.first - before)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
             propagate(run.stop or raise_pending_signal() < 0)
@@ -360,16 +416,11 @@ cdef class Network(Program):
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
-    cdef double _work(self, const Run* run) noexcept nogil:
-        """Operations of a step, or 0 where a team would lose more than it gains.
-
-        In each step a thread fetches what the others have made of their parameters.
-        """
+    cdef double _step_flops(self, const Run* run) noexcept nogil:
+        """Operations of a step, but for the zeros that are left out."""
         cdef const Dense* layer = &self.layers[0]
-        cdef double flops = 3 * self._flops_per_row() * run.batch_size
-        if is_sparse(self.kernels, &run.samples, 0, run.samples.n_rows, layer.n_units):
-            flops -= SPARED_SHARE * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
-        return flops if flops > FETCH_FLOPS * self.n_parameters else 0
+        cdef double first = 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        return 3 * self._flops_per_row() * run.batch_size - (1 - run.first_layer_cost) * first
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
@@ -441,7 +492,7 @@ cdef class Network(Program):
         for i in range(self.n_layers):
             layer, row = &self.layers[i], &self.row_layers[i]
             row.n_inputs, row.n_units = layer.n_inputs, layer.n_units
-            row.activation = self._activation(i)
+            row.is_narrow, row.activation = layer.is_narrow, self._activation(i)
             row.l2, row.l2_per_weight = layer.l2, layer.l2_per_batch
             row.kernel.values, row.bias.values = layer.kernel.values, layer.bias.values
             for s in range(2):
@@ -525,12 +576,13 @@ cdef class Network(Program):
         cdef Py_ssize_t i, index, item = 0
         cdef const Dense* layer
         cdef Inputs below
-        cdef double squares, before = 0
+        cdef double squares
+        cdef Shares shares = self._shares(run, n_rows, team)
         for i in range(self.n_layers):
             layer = &self.layers[i]
-            below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
+            below = self._inputs_of(i, inputs)
             for index in range(n_items(layer)):
-                if self._owner(layer, index, team, &before) == thread and not run.stop:
+                if owner(&shares, layer, index) == thread and not run.stop:
                     squares = dense_update_item(
                         layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
@@ -543,27 +595,23 @@ cdef class Network(Program):
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
         """Move this thread's items of all layers by the gradients in memory."""
         cdef Py_ssize_t i, index
-        cdef double before = 0
+        cdef Shares shares = self._shares(run, 0, team)
         for i in range(self.n_layers):
             for index in range(n_items(&self.layers[i])):
-                if self._owner(&self.layers[i], index, team, &before) == thread:
+                if owner(&shares, &self.layers[i], index) == thread:
                     dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
 
-    cdef int _owner(
-        self, const Dense* layer, Py_ssize_t index, int team, double* before
-    ) noexcept nogil:
-        """The thread that updates an item: each has a run of them, of nearly equal work.
-
-        `before` counts the parameters of the items up to this one. A run stays with its thread
-        from step to step, and in the cache of its core.
-        """
-        cdef double size, middle
-        if team == 1:
-            return 0
-        size = parameters_of(layer, index)
-        middle = before[0] + size / 2
-        before[0] += size
-        return min(team - 1, <int> (middle * team / self.n_parameters))
+    cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
+        """How a team shares out an update of n_rows rows, from the first item on."""
+        cdef Shares shares
+        cdef double first = (self.layers[0].n_inputs + 1.0) * self.layers[0].n_units
+        shares.team = team
+        shares.first_layer = &self.layers[0]
+        shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
+        shares.cost = n_rows + OPTIMIZER_ROWS
+        shares.before = 0
+        shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        return shares
 
     cdef void _rows(
         self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,
@@ -579,7 +627,7 @@ cdef class Network(Program):
                 self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs,
                 run.batch_size)
             for i in range(self.n_layers):
-                below = all_inputs(self.output_rows[i - 1]) if i > 0 else inputs[0]
+                below = self._inputs_of(i, inputs)
                 dense_forward(
                     &self.layers[i], self._activation(i), n_rows, inputs_from(below, row),
                     self._at(self.outputs[i], i, row), self.strides[i], True)
@@ -603,6 +651,12 @@ cdef class Network(Program):
                 self._look(run, thread, n_rows, &self.layers[i])
                 if run.stop:
                     return
+
+    cdef inline Inputs _inputs_of(self, Py_ssize_t layer, const Inputs* inputs) noexcept nogil:
+        """A layer's inputs, where `inputs` are the first layer's."""
+        if layer == 0:
+            return inputs[0]
+        return all_inputs(self.output_rows[layer - 1], self.strides[layer - 1])
 
     cdef inline char* _at(self, char* rows, Py_ssize_t layer, Py_ssize_t row) noexcept nogil:
         return rows + row * self.strides[layer] * <Py_ssize_t> self.kernels.item_size

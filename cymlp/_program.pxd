@@ -45,6 +45,7 @@ cdef class Program:
     cdef list spare                 # memory of inference that no call is using
 
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units)
+    cdef bint _has_transposed(self, Py_ssize_t layer)
     # Per layer a dict of arrays of zeros, all from one new arena. The beginning of a name says
     # whether it has the kernel's layout or the bias's.
     cdef list _new_arrays(self, names, bint transposed=*)

@@ -10,7 +10,8 @@ import numpy as np
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport Arena, address, targets_from
-from cymlp._dense cimport pack, padded_size, unpack
+from cymlp._dense cimport (
+    is_narrow, kernel_columns, kernel_rows, pack, pack_kernel, padded_size, unpack, unpack_kernel)
 from cymlp._kernels cimport Targets, kernel_table
 
 
@@ -38,7 +39,9 @@ cdef class Program:
         for i, spec in enumerate(layers):
             self.layers[i].kernels = self.kernels
             self.layers[i].n_inputs = below
-            self.layers[i].n_units = below = spec["n_units"]
+            self.layers[i].n_units = spec["n_units"]
+            self.layers[i].is_narrow = i > 0 and is_narrow(below, spec["n_units"])
+            below = spec["n_units"]
             self.layers[i].activation = spec["activation"]
             self.layers[i].l2 = spec["l2"]
             self.layers[i].l2_per_batch = spec["l2_per_batch"]
@@ -47,7 +50,7 @@ cdef class Program:
         for i in range(self.n_layers):
             self.layers[i].kernel.values = address(self.arrays[i]["kernel"])
             self.layers[i].bias.values = address(self.arrays[i]["bias"])
-            if i > 0:
+            if self._has_transposed(i):
                 self.layers[i].transposed = address(self.arrays[i]["transposed"])
 
     def __dealloc__(self):
@@ -60,20 +63,26 @@ cdef class Program:
         cdef Py_ssize_t item = self.kernels.item_size, lines = ceil_div(row * item, CACHE_LINE)
         return (lines | 1) * CACHE_LINE // item
 
+    cdef bint _has_transposed(self, Py_ssize_t layer):
+        return layer > 0 and not self.layers[layer].is_narrow
+
     cdef list _new_arrays(self, names, bint transposed=False):
         """Return per layer a dict of arrays of zeros, all from one new arena.
 
         The beginning of a name says whether it has the kernel's layout or the bias's.
         """
-        cdef Py_ssize_t i, n_in, n_out, lanes = self.kernels.lanes
+        cdef Py_ssize_t i, lanes = self.kernels.lanes
+        cdef const Dense* layer
         plan = []
         for i in range(self.n_layers):
-            n_in, n_out = self.layers[i].n_inputs, self.layers[i].n_units
-            for name in names:
-                rows = n_in if name.startswith("kernel") else 1
-                plan.append((i, name, rows * padded_size(n_out, lanes)))
-            if transposed and i > 0:
-                plan.append((i, "transposed", n_out * padded_size(n_in, lanes)))
+            layer = &self.layers[i]
+            sizes = {
+                "kernel": kernel_rows(layer) * padded_size(kernel_columns(layer), lanes),
+                "bias": padded_size(layer.n_units, lanes),
+            }
+            plan += [(i, name, sizes[name.split("_")[0]]) for name in names]
+            if transposed and self._has_transposed(i):
+                plan.append((i, "transposed", layer.n_units * padded_size(layer.n_inputs, lanes)))
         item = self.dtype.itemsize
         sizes = [count * item for _, _, count in plan]
         if sum(sizes) > sys.maxsize // 2:
@@ -98,15 +107,20 @@ cdef class Program:
 
     def get(self, Py_ssize_t layer, name):
         """Return a copy of a layer's kernel, bias, gradient or optimizer slot, in users' shape."""
-        matrix = unpack(self.kernels, self.arrays[layer][name], self.layers[layer].n_units)
-        return matrix[0] if name.startswith("bias") else matrix
+        array = self.arrays[layer][name]
+        if name.startswith("bias"):
+            return unpack(self.kernels, array, self.layers[layer].n_units)[0]
+        return unpack_kernel(&self.layers[layer], array)
 
     def set(self, Py_ssize_t layer, name, value):
         """Overwrite the array that `get` returns."""
-        matrix = value[None, :] if name.startswith("bias") else value
-        self.arrays[layer][name][...] = pack(self.kernels, matrix)
-        if name == "kernel" and layer > 0:
-            self.arrays[layer]["transposed"][...] = pack(self.kernels, matrix.T)
+        array = self.arrays[layer][name]
+        if name.startswith("bias"):
+            array[...] = pack(self.kernels, value[None, :])
+            return
+        array[...] = pack_kernel(&self.layers[layer], value)
+        if name == "kernel" and self._has_transposed(layer):
+            self.arrays[layer]["transposed"][...] = pack(self.kernels, value.T)
 
     def slot_names(self):
         """Return the names of the optimizer's arrays, for `get` and `set`."""

@@ -8,13 +8,24 @@ from cymlp._validate import MAX_THREADS, thread_count
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# A waiting thread spins: one that was off its core for more of a stretch than this had to give
-# the core away. Shorter stretches say nothing. Seconds.
-cdef double STARVED_SHARE = 0.2
-cdef double SHORTEST_STRETCH = 2e-3
-TRIAL = 3e-3
-cdef double SHORTEST_PAUSE = 0.5
-cdef double LONGEST_PAUSE = 8.0
+# Seconds: the longest stretch of work; a trial; what was faster is taken for between these, and for
+# so many times as long as it took to try what was slower.
+cdef double STRETCH = 0.03
+cdef double TRIAL = 4e-3
+cdef double SHORTEST_SETTLED = 0.5
+cdef double LONGEST_SETTLED = 8.0
+cdef double SETTLED_TRIALS = 50
+# How much faster the other way must have been to be taken; and a stretch that is so much slower than
+# the trial was calls for another one. A shorter stretch says nothing.
+cdef double CLEARLY_FASTER = 1.05
+cdef double CLEARLY_SLOWER = 0.5
+cdef double SHORTEST_STRETCH = 1e-3
+
+cdef enum Stage:
+    WARM_UP  # by the team, and not counted: memory is touched for the first time
+    TEAM_TRIAL
+    ALONE_TRIAL
+    SETTLED
 
 cdef int chosen = 0  # by set_num_threads; 0: none
 cdef int cores = 0  # that this process may keep busy; 0: not looked up yet
@@ -97,25 +108,66 @@ cdef int threads_for(double flops, int n_threads) except -1:
     return 1 if worthwhile < 2 else min(allowed(n_threads), <int> worthwhile)
 
 
-cdef int begin_stretch(TeamWatch* watch, int team) noexcept nogil:
+cdef int begin_stretch(TeamWatch* watch, int team, double step_flops) noexcept nogil:
+    watch.team = 1
+    if team == 1:  # nothing to choose, and nothing that was found out is forgotten
+        return 1
+    if watch.asked != team or watch.step_flops != step_flops:
+        watch.asked = team
+        watch.step_flops = step_flops
+        watch.alone = False
+        watch.settled_for = SHORTEST_SETTLED
+        enter(watch, WARM_UP)
+    if not is_alone(watch):
+        watch.team = team
     watch.began = cymlp_now()
-    watch.ran = cymlp_running()
-    watch.team = 1 if watch.began < watch.serial_until else team
     return watch.team
 
 
-cdef void end_stretch(TeamWatch* watch, int team) noexcept nogil:
-    cdef double now = cymlp_now()
-    cdef double elapsed = now - watch.began
-    cdef double off_core = elapsed - (cymlp_running() - watch.ran)
-    if team == 1 or elapsed < SHORTEST_STRETCH:
+cdef bint is_alone(const TeamWatch* watch) noexcept nogil:
+    return watch.stage == ALONE_TRIAL or (watch.stage == SETTLED and watch.alone)
+
+
+cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
+    watch.stage = stage
+    watch.work = watch.seconds = 0
+
+
+cdef double stretch_seconds(const TeamWatch* watch, int team) noexcept nogil:
+    return STRETCH if team == 1 or watch.stage == SETTLED else TRIAL - watch.seconds
+
+
+cdef void end_stretch(TeamWatch* watch, int team, double work) noexcept nogil:
+    cdef double elapsed = cymlp_now() - watch.began
+    cdef int way = is_alone(watch)
+    if team == 1:
         return
-    watch.proven = off_core < STARVED_SHARE * elapsed
-    if watch.proven:
-        watch.serial_for = SHORTEST_PAUSE
-        return
-    watch.serial_until = now + max(watch.serial_for, SHORTEST_PAUSE)
-    watch.serial_for = min(2 * max(watch.serial_for, SHORTEST_PAUSE), LONGEST_PAUSE)
+    watch.work += work
+    watch.seconds += elapsed
+    if watch.stage == SETTLED:
+        if elapsed > SHORTEST_STRETCH and work < CLEARLY_SLOWER * watch.rate[way] * elapsed:
+            watch.settled_for = SHORTEST_SETTLED
+            enter(watch, TEAM_TRIAL)
+        elif watch.seconds > watch.settled_for:
+            enter(watch, TEAM_TRIAL)
+    elif watch.seconds >= TRIAL:
+        watch.rate[way] = watch.work / watch.seconds
+        if watch.stage == ALONE_TRIAL:
+            settle(watch)
+        else:
+            enter(watch, TEAM_TRIAL if watch.stage == WARM_UP else ALONE_TRIAL)
+
+
+cdef void settle(TeamWatch* watch) noexcept nogil:
+    """Take what was faster in the trials that have just ended."""
+    cdef int way = watch.alone
+    if watch.rate[1 - way] > CLEARLY_FASTER * watch.rate[way]:
+        watch.alone = not watch.alone
+        watch.settled_for = SHORTEST_SETTLED
+    else:
+        watch.settled_for = min(2 * watch.settled_for, LONGEST_SETTLED)
+    watch.settled_for = max(watch.settled_for, SETTLED_TRIALS * watch.seconds)
+    enter(watch, SETTLED)
 
 
 def build_info():

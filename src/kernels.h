@@ -67,8 +67,9 @@ typedef struct cymlp_step {
     double learning_rate;
     double momentum;
     double beta_1, beta_2, epsilon;
-    double m_scale, v_scale; /* Adam's bias corrections 1 / (1 - beta^t) */
-    double l2;               /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
+    double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
+    double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
+    double l2;           /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 
 /* The targets of some rows: either class labels or rows of values. */
@@ -119,6 +120,7 @@ typedef struct cymlp_parameters {
 /* A layer that is trained row by row. */
 typedef struct cymlp_row_layer {
     size_t n_inputs, n_units;
+    int is_narrow; /* its kernel lies as (units, inputs); never so in the first layer */
     enum cymlp_activation activation;
     double l2;
     int l2_per_weight;       /* l2 is divided by a sample's weight */
@@ -146,7 +148,7 @@ typedef struct cymlp_sums {
 /* Adam's bias corrections for the step with this number, counted from 1. */
 static inline void cymlp_correct_step(cymlp_step *step, double number) {
     step->m_scale = 1 / (1 - pow(step->beta_1, number));
-    step->v_scale = 1 / (1 - pow(step->beta_2, number));
+    step->v_root_scale = sqrt(1 / (1 - pow(step->beta_2, number)));
 }
 
 /* In place on z. */
@@ -188,6 +190,13 @@ typedef struct cymlp_kernels {
     void (*dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                       const void *w__pip, const void *bias__o, int relu, void *y__o);
 
+    /* y = x w + bias, then max(y, 0) where relu is not 0, for a layer of few units, whose weights
+     * lie as (units, inputs) in panels of inputs. Of y's rows n_columns columns are stored, either
+     * the units or, with zeros, whole vectors. Nothing is read behind the inputs of x's rows. */
+    void (*dense_dots)(size_t n_rows, size_t n_units, size_t n_columns, size_t n_inputs,
+                       const void *const *x_rows__b_i, const void *w__pop, const void *bias__o,
+                       int relu, void *y__bo, size_t y_stride);
+
     /* x = bytes, as numbers from 0 to 255. */
     void (*from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n);
 
@@ -208,10 +217,11 @@ typedef struct cymlp_kernels {
                        size_t first_column, void *strips__sbt);
 
     /* g = strip^T delta: n_inputs <= tile_rows inputs by one panel of outputs, summed over the
-     * rows. Meanwhile what is ahead is brought into the cache. */
+     * rows. Meanwhile what is ahead is brought into the cache. For weights that lie as (units,
+     * inputs), inputs and outputs change places. */
     void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
-                          const void *delta__bp, size_t delta_stride, void *g__tp,
-                          cymlp_ahead ahead);
+                          size_t strip_stride, const void *delta__bp, size_t delta_stride,
+                          void *g__tp, cymlp_ahead ahead);
 
     /* The bits of one word, by input: word c * 64 + i tells which of the 64 rows from c * 64 on
      * have input i. rows__ci has room for whole runs of 64 rows. */
@@ -226,8 +236,9 @@ typedef struct cymlp_kernels {
                             void *g__pip, const void *const *next_rows__b, size_t next_start,
                             size_t next_bytes);
 
-    /* The sum over rows of one vector of columns. */
-    void (*column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride, void *sum__l);
+    /* The sums over the rows of a panel's columns, in an order that their number determines. */
+    void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
+                       void *sum__p);
 
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
      * rows that it has not. */

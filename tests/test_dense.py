@@ -26,6 +26,12 @@ def kernels(request):
     return Kernels(isa=isa, dtype=dtype)
 
 
+@pytest.fixture(params=[False, True], ids=["units in lanes", "inputs in lanes"])
+def narrow(request):
+    """How the kernel lies: layers of few units have a layout of their own."""
+    return request.param
+
+
 def near(*edges):
     return {edge + step for edge in edges for step in (-1, 0, 1) if edge + step > 0}
 
@@ -101,38 +107,40 @@ def check_gradient(kernels, x, delta, **options):
     return actual
 
 
-def test_forward(kernels):
+def test_forward(kernels, narrow):
     rng = np.random.default_rng(1)
     for n, inputs, units in shapes(kernels):
-        check_forward(kernels, *arrays(rng, kernels, (n, inputs), (inputs, units), units))
+        operands = arrays(rng, kernels, (n, inputs), (inputs, units), units)
+        check_forward(kernels, *operands, narrow=narrow)
 
 
-def test_propagate(kernels):
+def test_propagate(kernels, narrow):
     rng = np.random.default_rng(2)
     for n, inputs, units in shapes(kernels):
-        check_propagate(kernels, *arrays(rng, kernels, (n, units), (inputs, units), (n, inputs)))
+        operands = arrays(rng, kernels, (n, units), (inputs, units), (n, inputs))
+        check_propagate(kernels, *operands, narrow=narrow)
 
 
-def test_gradient(kernels):
+def test_gradient(kernels, narrow):
     rng = np.random.default_rng(3)
     for n, inputs, units in shapes(kernels):
-        check_gradient(kernels, *arrays(rng, kernels, (n, inputs), (n, units)))
+        check_gradient(kernels, *arrays(rng, kernels, (n, inputs), (n, units)), narrow=narrow)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(kernels, name):
+def test_activations(kernels, narrow, name):
     """Every activation above and below, over all widths from one to three panels and a bit."""
     rng = np.random.default_rng(4)
     for units in range(1, 6 * kernels.lanes + 2):
         n, inputs = 1 + (5 * units) % 23, 1 + (3 * units) % 11
         x, kernel, bias = arrays(rng, kernels, (n, inputs), (inputs, units), units)
-        y = check_forward(kernels, x, kernel, bias, name)
+        y = check_forward(kernels, x, kernel, bias, name, narrow=narrow)
         delta, above = arrays(rng, kernels, (n, inputs), (units, inputs))
-        check_propagate(kernels, delta, above, y, name)
+        check_propagate(kernels, delta, above, y, name, narrow=narrow)
 
 
 @pytest.mark.parametrize("place", [unaligned, row_strided])
-def test_unaligned_and_strided(kernels, place):
+def test_unaligned_and_strided(kernels, narrow, place):
     rng = np.random.default_rng(5)
     for size in [*SMALL, 4 * kernels.lanes + 1]:
         n, inputs, units = 1 + (3 * size) % 13, size, 1 + (7 * size) % 40
@@ -141,13 +149,13 @@ def test_unaligned_and_strided(kernels, place):
             arrays(rng, kernels, (n, inputs), (inputs, units), (n, units), (n, inputs)),
         )
         bias = unaligned(rng.standard_normal(units).astype(kernels.dtype))
-        check_forward(kernels, x, kernel, bias, "relu")
-        check_propagate(kernels, delta, kernel, y, "relu")
-        check_gradient(kernels, x, delta)
+        check_forward(kernels, x, kernel, bias, "relu", narrow=narrow)
+        check_propagate(kernels, delta, kernel, y, "relu", narrow=narrow)
+        check_gradient(kernels, x, delta, narrow=narrow)
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 7])
-def test_threads_do_not_change_a_bit(kernels, n_threads):
+def test_threads_do_not_change_a_bit(kernels, narrow, n_threads):
     rng = np.random.default_rng(6)
     for n, inputs, units in [(1, 1, 1), (2, 3, 40), (37, 65, 33), (259, 70, 45), (600, 5, 3)]:
         x, kernel, bias, delta = arrays(
@@ -155,15 +163,27 @@ def test_threads_do_not_change_a_bit(kernels, n_threads):
         )
         for name in ("relu", "softmax"):
             y = reference.activate(name, x)
-            results = [
-                [
-                    check_forward(kernels, x, kernel, bias, name, n_threads=team),
-                    check_propagate(kernels, delta, kernel, y, name, n_threads=team),
-                    *check_gradient(kernels, x, delta, n_threads=team),
-                ]
-                for team in (1, n_threads)
-            ]
+            results = []
+            for team in (1, n_threads):
+                options = {"n_threads": team, "narrow": narrow}
+                results.append(
+                    [
+                        check_forward(kernels, x, kernel, bias, name, **options),
+                        check_propagate(kernels, delta, kernel, y, name, **options),
+                        *check_gradient(kernels, x, delta, **options),
+                    ]
+                )
             assert_bitwise_equal(results[1], results[0], f"{(n, inputs, units)} {name}")
+
+
+def test_a_row_alone_gives_what_it_gives_in_a_batch(kernels, narrow):
+    rng = np.random.default_rng(8)
+    for units in range(1, 2 * kernels.lanes + 2):
+        x, kernel, bias = arrays(rng, kernels, (13, 3 * units), (3 * units, units), units)
+        options = {"isa": kernels.isa, "narrow": narrow}
+        together = _dense.forward(x, kernel, bias, IDENTITY, **options)
+        alone = [_dense.forward(x[i : i + 1], kernel, bias, IDENTITY, **options) for i in range(13)]
+        assert_bitwise_equal(np.concatenate(alone), together)
 
 
 def test_isas_agree(dtype):

@@ -131,7 +131,7 @@ def test_any_batch_size_with_any_number_of_threads(isa, dtype, n_samples):
     for n_threads in (1, *TEAMS):
         net = make_net(700, [(900, "relu"), (3, "identity")], dtype=dtype)
         losses = [net.train_on_batch(X, target, n_threads=n_threads)]
-        is_team = n_threads > 1 and OPENMP and n_samples >= 14
+        is_team = n_threads > 1 and OPENMP and n_samples >= 7
         assert (net._network.watch["team"] > 1) == is_team
         losses.append(net.train_on_batch(X, target, n_threads=n_threads))
         outputs = net.predict(X, n_threads=n_threads)
@@ -278,12 +278,11 @@ for n_threads in (1, 4):
     net = Sequential([Dense(130, activation="relu"), Dense(10, activation="softmax")],
                      n_inputs=150, random_state=0)
     net.compile(optimizer="adam", loss="cross_entropy")
-    training = net._training(net._prepare(X, y))
     teams = []
-    net._network.train(training.samples, None, 250,
-                       lambda *_: teams.append(net._network.watch["team"]), n_threads)
+    net._network.train(net._describe(net._prepare(X, y)), 250, [], n_threads=n_threads,
+                       tick=lambda *_: teams.append(net._network.watch["team"]))
     weights.append(b"".join(w.tobytes() for w in net.get_weights()))
-print(teams[0], min(teams), net._network.watch["serial_for"] > 0, weights[0] == weights[1])
+print(teams[0], teams[-1], net._network.watch["alone"], weights[0] == weights[1])
 """
     assert output_of(code) == ["4", "1", "True", "True"]
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from conftest import assert_bitwise_equal, make_net, random_target, random_weigh
 
 from cymlp import Sequential
 from cymlp import _reference as reference
-from cymlp._random import Purpose, restart, stream
+from cymlp._network import shuffled
+from cymlp._random import Purpose, key, stream
 from cymlp.initializers import GlorotUniform, HeUniform
 from cymlp.layers import Dense
 from cymlp.losses import CrossEntropy
@@ -678,26 +680,36 @@ def test_diverged_network_is_right_about_nothing():
 # --------------------------------------------------------------- what the epochs of a fit share
 
 
-@pytest.mark.parametrize("drawn", [0, 1, 5])
-def test_restarted_stream_is_a_new_one(drawn):
-    """However much the generator has drawn, an odd number of 32-bit halves included."""
-    rng = stream(2**64 - 1, Purpose.SHUFFLE, 3)
-    rng.integers(2**32, size=drawn, dtype=np.uint32)
-    restart(rng, 2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
-    expected = stream(2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
-    np.testing.assert_array_equal(
-        rng.integers(2**32, size=9, dtype=np.uint32),
-        expected.integers(2**32, size=9, dtype=np.uint32),
-    )
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 1000])
+def test_order_of_samples_is_drawn_from_the_stream_of_the_epoch(n):
+    for seed, epoch in ((0, 0), (2**64 - 1, 3), (2**63 + 5, 2**48 - 1)):
+        rng = stream(seed, Purpose.SHUFFLE, epoch)
+        order = shuffled(n, key(seed, Purpose.SHUFFLE, epoch))
+        np.testing.assert_array_equal(order, reference.shuffled(n, rng))
+        np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
-@pytest.mark.parametrize("wrong", [[0, 1, 3], [0, -1, 2], [0, 1], [0, 1, 2, 2]])
-def test_wrong_order_is_refused(wrong):
-    net = Sequential([Dense(1)], n_inputs=2, random_state=0)
-    net.compile(optimizer="sgd", loss="squared_error")
-    training = net._training(net._prepare(np.ones((3, 2)), np.ones(3)))
-    with pytest.raises(ValueError, match="order does not fit"):
-        net._network.train(training.samples, np.array(wrong, np.int64), 1)
+def test_orders_are_equally_likely():
+    """Each of the six orders of three samples, in 6000 epochs: chi-squared with 5 degrees."""
+    orders = [tuple(shuffled(3, key(1, Purpose.SHUFFLE, epoch))) for epoch in range(6000)]
+    counts = np.array(list(Counter(orders).values()))
+    assert len(counts) == 6
+    assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # one in a thousand seeds is beyond
+
+
+def test_epochs_of_one_call_are_epochs_of_many():
+    """`fit` runs its epochs in one call where nobody looks between them."""
+    X, y = np.random.default_rng(0).normal(size=(2, 50, 3))
+    nets = [Sequential([Dense(3)], n_inputs=3, random_state=0) for _ in range(2)]
+    histories = []
+    for net, validation in zip(nets, (None, (X, y)), strict=True):
+        net.compile(optimizer="adam", loss="squared_error")
+        histories.append(net.fit(X, y, epochs=5, batch_size=16, validation_data=validation))
+    assert histories[0].history["loss"] == histories[1].history["loss"]
+    assert histories[0].epoch == histories[1].epoch == [0, 1, 2, 3, 4]
+    assert nets[0]._epochs_done == 5
+    for got, wanted in zip(nets[0].get_weights(), nets[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize(
@@ -708,9 +720,9 @@ def test_samples_of_another_network_are_refused(n_inputs, n_units, dtype):
     other = Sequential([Dense(n_units)], n_inputs=n_inputs, dtype=dtype, random_state=0)
     for net in (ours, other):
         net.compile(optimizer="sgd", loss="squared_error")
-    training = other._training(other._prepare(np.ones((3, n_inputs)), np.ones((3, n_units))))
+    described = other._describe(other._prepare(np.ones((3, n_inputs)), np.ones((3, n_units))))
     with pytest.raises(ValueError, match="another network"):
-        ours._network.train(training.samples, None, 1)
+        ours._network.train(described, 1, [])
 
 
 def test_training_keeps_the_arrays_alive():
@@ -720,8 +732,8 @@ def test_training_keeps_the_arrays_alive():
     for each in (expected, net):
         each.compile(optimizer="sgd", loss="squared_error")
     expected.fit(X, y, shuffle=False)
-    training = net._training(net._prepare(X, y))
+    described = net._describe(net._prepare(X, y))
     _ = [np.full((500, 3), np.nan, np.float32) for _ in range(50)]
-    net._run_epoch(training, 32, False)
+    net._run_epochs(described, 1, 32, False)
     for got, wanted in zip(net.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)

@@ -124,11 +124,11 @@ static FORCE_INLINE void NAME(gradient_row)(const int n_inputs, const int n_vecs
 }
 
 static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vecs, size_t n_rows,
-                                             const REAL *x, const REAL *delta, size_t delta_stride,
-                                             REAL *g, cymlp_ahead ahead) {
-    const REAL *const end = x + n_rows * TILE_ROWS;
+                                             const REAL *x, size_t x_stride, const REAL *delta,
+                                             size_t delta_stride, REAL *g, cymlp_ahead ahead) {
+    const REAL *const end = x + n_rows * x_stride;
     const REAL *const with_prefetch =
-        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * TILE_ROWS;
+        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * x_stride;
     vec sum[TILE_ROWS][PANEL_VECS];
     UNROLL
     for (int t = 0; t < n_inputs; t++) {
@@ -140,18 +140,18 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
     while (x < with_prefetch) {
         UNROLL
         for (int a = 0; a < 3; a++) {
-            PREFETCH(ahead.line[a]);
+            PREFETCH_TO_WRITE(ahead.line[a]);
             ahead.line[a] += CACHE_LINE;
         }
         PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
-        x += TILE_ROWS;
+        x += x_stride;
         delta += delta_stride;
     }
     while (x < end) {
         PREFETCH(delta + ahead.delta_offset);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
-        x += TILE_ROWS;
+        x += x_stride;
         delta += delta_stride;
     }
     UNROLL
@@ -164,12 +164,12 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
 }
 
 static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
-                                const void *delta__bp, size_t delta_stride, void *g__tp,
-                                cymlp_ahead ahead) {
+                                size_t strip_stride, const void *delta__bp, size_t delta_stride,
+                                void *g__tp, cymlp_ahead ahead) {
     switch (SHAPE(n_inputs, width / LANES)) {
 #define CASE(INPUTS, VECS)                                                                \
     case SHAPE(INPUTS, VECS):                                                             \
-        NAME(gradient_rows)(INPUTS, VECS, n_rows, (const REAL *)strip__bt,                \
+        NAME(gradient_rows)(INPUTS, VECS, n_rows, (const REAL *)strip__bt, strip_stride,  \
                             (const REAL *)delta__bp, delta_stride, (REAL *)g__tp, ahead); \
         break;
         FOR_EACH_TILE(CASE)
@@ -177,20 +177,34 @@ static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, co
     }
 }
 
-static void NAME(column_sum)(size_t n_rows, const void *delta__bl, size_t delta_stride,
-                             void *sum__l) {
-    const REAL *delta = (const REAL *)delta__bl;
-    vec sum = vec_zero();
-    for (size_t b = 0; b < n_rows; b++) {
-        sum = vec_add(sum, vec_load(delta + b * delta_stride));
+/* Every fourth row goes into the same sum: each addition would wait for the one before. */
+static void NAME(column_sum)(size_t n_rows, size_t width, const void *delta__bp,
+                             size_t delta_stride, void *sum__p) {
+    for (size_t column = 0; column < width; column += LANES) {
+        const REAL *delta = (const REAL *)delta__bp + column;
+        vec sum[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
+        size_t b = 0;
+        for (; b + 4 <= n_rows; b += 4, delta += 4 * delta_stride) {
+            UNROLL
+            for (size_t r = 0; r < 4; r++) {
+                sum[r] = vec_add(sum[r], vec_load(delta + r * delta_stride));
+            }
+        }
+        for (; b < n_rows; b++, delta += delta_stride) {
+            sum[0] = vec_add(sum[0], vec_load(delta));
+        }
+        sum[0] = vec_add(vec_add(sum[0], sum[1]), vec_add(sum[2], sum[3]));
+        vec_store((REAL *)sum__p + column, sum[0]);
     }
-    vec_store((REAL *)sum__l, sum);
 }
 
 static void NAME(transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp,
                                  size_t src_width, void *dst__pp, size_t dst_width) {
     const REAL *src = (const REAL *)src__pp;
     REAL *dst = (REAL *)dst__pp;
+    for (size_t c = 0; c < n_columns; c++) { /* other cores have read these lines */
+        PREFETCH_TO_WRITE(dst + c * dst_width);
+    }
     for (size_t c = 0; c < n_columns; c += LANES) {
         vec square[LANES];
         UNROLL

@@ -25,26 +25,22 @@ static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n, vo
     }
 }
 
-/* The scalars of a step, as vectors; those from beta_1 on for Adam alone. */
+/* The scalars of a step, as vectors. */
 typedef struct {
-    vec l2, rate, momentum;
-    vec beta_1, beta_2, rest_1, rest_2, size, root_scale, epsilon;
+    vec l2, rate, momentum, beta_1, beta_2, rest_2, size, root_scale, epsilon;
 } NAME(factors);
 
-static FORCE_INLINE NAME(factors)
-    NAME(factors_of)(const enum cymlp_optimizer optimizer, const cymlp_step *step) {
+static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
     NAME(factors) f;
     f.l2 = vec_set1((REAL)step->l2);
     f.rate = vec_set1((REAL)step->learning_rate);
     f.momentum = vec_set1((REAL)step->momentum);
-    if (optimizer == CYMLP_ADAM) {
-        f.beta_1 = vec_set1((REAL)step->beta_1), f.beta_2 = vec_set1((REAL)step->beta_2);
-        f.rest_1 = vec_set1((REAL)(1 - step->beta_1));
-        f.rest_2 = vec_set1((REAL)(1 - step->beta_2));
-        f.size = vec_set1((REAL)(step->learning_rate * step->m_scale));
-        f.root_scale = vec_set1((REAL)sqrt(step->v_scale));
-        f.epsilon = vec_set1((REAL)step->epsilon);
-    }
+    f.beta_1 = vec_set1((REAL)step->beta_1);
+    f.beta_2 = vec_set1((REAL)step->beta_2);
+    f.rest_2 = vec_set1((REAL)(1 - step->beta_2));
+    f.size = vec_set1((REAL)(step->learning_rate * step->m_scale));
+    f.root_scale = vec_set1((REAL)step->v_root_scale);
+    f.epsilon = vec_set1((REAL)step->epsilon);
     return f;
 }
 
@@ -59,7 +55,7 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
     if (optimizer == CYMLP_SGD) {
         way = vec_mul(f.rate, g);
     } else if (optimizer == CYMLP_ADAM) {
-        const vec m = vec_fma(f.beta_1, LOAD(slot0), vec_mul(f.rest_1, g));
+        const vec m = vec_fma(f.beta_1, vec_sub(LOAD(slot0), g), g);
         const vec v = vec_fma(f.beta_2, LOAD(slot1), vec_mul(f.rest_2, vec_mul(g, g)));
         STORE(slot0, m);
         STORE(slot1, v);
@@ -77,7 +73,7 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
 #define OPTIMIZER(NAME_OF_IT, CODE)                                                          \
     static void NAME(NAME_OF_IT)(size_t n, const void *g__n, void *w__n, void *slot0__n,     \
                                  void *slot1__n, const cymlp_step *step) {                   \
-        const NAME(factors) f = NAME(factors_of)(CODE, step);                                \
+        const NAME(factors) f = NAME(factors_of)(step);                                      \
         FOR_EACH_VEC(j, some, n) {                                                           \
             NAME(move)(CODE, f, LOAD((const REAL *)g__n), (REAL *)w__n, (REAL *)slot0__n,    \
                        (REAL *)slot1__n, j, some);                                           \
@@ -86,7 +82,7 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
     static void NAME(NAME_OF_IT##_outer)(size_t n_rows, size_t width, const REAL *x__i,      \
                                          const REAL *delta__p, REAL *w__ip, REAL *slot0__ip, \
                                          REAL *slot1__ip, const cymlp_step *step) {          \
-        const NAME(factors) f = NAME(factors_of)(CODE, step);                                \
+        const NAME(factors) f = NAME(factors_of)(step);                                      \
         for (size_t i = 0; i < n_rows; i++) {                                                \
             const vec xi = vec_set1(x__i[i]);                                                \
             for (size_t p = 0; p < width; p += LANES) {                                      \

@@ -82,58 +82,83 @@ static NAME(update_outer) *const NAME(outer)[CYMLP_N_OPTIMIZERS] = {
     [CYMLP_ADAM] = NAME(adam_outer),
 };
 
-/* Moves a kernel by the gradient of one row. Each block of weights is first read for delta_below,
- * unless that is NULL. Returns the sum of the squared weights from before, 0 without a penalty. */
-static double NAME(move_kernel)(const cymlp_row_layer *layer, const REAL *x__i,
-                                REAL *delta_below__i, NAME(update_outer) * update,
-                                const cymlp_step *step) {
-    const size_t n_inputs = layer->n_inputs, n_units = layer->n_units;
-    const size_t n_vecs = NAME(whole_vecs)(n_units) / LANES;
+/* Moves a kernel of n_rows rows by left^T right, the gradient of one row: left is the inputs and
+ * right the deltas or, in a narrow layer, the other way round. Each block of weights is first read
+ * for delta_below, unless that is NULL. Returns the sum of the squared weights from before, 0
+ * without a penalty. */
+static double NAME(move_kernel)(const cymlp_parameters *kernel, size_t n_rows, size_t n_columns,
+                                const REAL *left, const REAL *right, REAL *delta_below__i,
+                                NAME(update_outer) * update, const cymlp_step *step) {
+    const size_t n_vecs = NAME(whole_vecs)(n_columns) / LANES;
     double squares = 0;
-    for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
-        const size_t n_rows = n_inputs - first < BLOCK_ROWS ? n_inputs - first : BLOCK_ROWS;
+    for (size_t first = 0; first < n_rows; first += BLOCK_ROWS) {
+        const size_t rows = n_rows - first < BLOCK_ROWS ? n_rows - first : BLOCK_ROWS;
         double of_block = 0;
         for (size_t before = 0; before < n_vecs; before += PANEL_VECS) {
-            const size_t left = n_vecs - before;
-            const size_t panel_vecs = left < PANEL_VECS ? left : PANEL_VECS;
-            const size_t offset = (n_inputs * before + first * panel_vecs) * LANES;
-            REAL *w = (REAL *)layer->kernel.values + offset;
-            const REAL *delta = (const REAL *)layer->delta__o + before * LANES;
+            const size_t after = n_vecs - before;
+            const size_t panel_vecs = after < PANEL_VECS ? after : PANEL_VECS;
+            const size_t offset = (n_rows * before + first * panel_vecs) * LANES;
+            REAL *w = (REAL *)kernel->values + offset;
+            const REAL *right__p = right + before * LANES;
             if (step->l2 > 0) {
-                of_block += NAME(table).sum_of_squares(n_rows * panel_vecs * LANES, w);
+                of_block += NAME(table).sum_of_squares(rows * panel_vecs * LANES, w);
             }
             if (delta_below__i) {
                 switch (panel_vecs) {
-#define CASE(VECS)                                                                           \
-    case VECS:                                                                               \
-        NAME(propagate_panel)(VECS, n_rows, n_units - before * LANES, before == 0, delta, w, \
-                              delta_below__i + first);                                       \
+#define CASE(VECS)                                                                              \
+    case VECS:                                                                                  \
+        NAME(propagate_panel)(VECS, rows, n_columns - before * LANES, before == 0, right__p, w, \
+                              delta_below__i + first);                                          \
         break;
                     FOR_EACH_WIDTH(CASE)
 #undef CASE
                 }
             }
-            update(n_rows, panel_vecs * LANES, x__i + first, delta, w,
-                   NAME(slot_from)(layer->kernel.slots[0], offset),
-                   NAME(slot_from)(layer->kernel.slots[1], offset), step);
+            update(rows, panel_vecs * LANES, left + first, right__p, w,
+                   NAME(slot_from)(kernel->slots[0], offset),
+                   NAME(slot_from)(kernel->slots[1], offset), step);
         }
         squares += of_block;
     }
     return squares;
 }
 
-/* The columns that an activation takes. Whole vectors are faster, and what it makes of the zeros
- * behind the last unit is nobody's input. Softmax would count them in. */
+/* Moves the kernel of a layer, before that sets the deltas below, unless they are NULL. */
+static double NAME(backward_kernel)(const cymlp_row_layer *layer, const REAL *x__i,
+                                    REAL *delta_below__i, NAME(update_outer) * update,
+                                    const cymlp_step *step) {
+    const REAL *delta__o = (const REAL *)layer->delta__o;
+    if (!layer->is_narrow) {
+        return NAME(move_kernel)(&layer->kernel, layer->n_inputs, layer->n_units, x__i, delta__o,
+                                 delta_below__i, update, step);
+    }
+    NAME(dense_row)(layer->n_inputs, NAME(whole_vecs)(layer->n_inputs), layer->n_units, delta__o,
+                    layer->kernel.values, NULL, 0, delta_below__i);
+    return NAME(move_kernel)(&layer->kernel, layer->n_units, layer->n_inputs, delta__o, x__i, NULL,
+                             update, step);
+}
+
+/* The columns that an activation takes: whole vectors are faster. Where not all activations keep
+ * the zeros behind the last unit, those may not be touched: they are inputs of a narrow layer. */
 static FORCE_INLINE size_t NAME(activated)(const cymlp_row_layer *layer) {
-    return layer->activation == CYMLP_SOFTMAX ? layer->n_units : NAME(whole_vecs)(layer->n_units);
+    const enum cymlp_activation f = layer->activation;
+    return f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? layer->n_units
+                                                    : NAME(whole_vecs)(layer->n_units);
 }
 
 static void NAME(forward_row)(const cymlp_row_network *network, const REAL *x__i) {
     for (size_t i = 0; i < network->n_layers; i++) {
         const cymlp_row_layer *layer = &network->layers[i];
         const int relu = layer->activation == CYMLP_RELU;
-        NAME(dense_row)(layer->n_units, NAME(whole_vecs)(layer->n_units), layer->n_inputs, x__i,
-                        layer->kernel.values, layer->bias.values, relu, layer->y__o);
+        const size_t whole = NAME(whole_vecs)(layer->n_units);
+        if (layer->is_narrow) {
+            const void *row = x__i;
+            NAME(dense_dots)(1, layer->n_units, whole, layer->n_inputs, &row, layer->kernel.values,
+                             layer->bias.values, relu, layer->y__o, 0);
+        } else {
+            NAME(dense_row)(layer->n_units, whole, layer->n_inputs, x__i, layer->kernel.values,
+                            layer->bias.values, relu, layer->y__o);
+        }
         if (!relu) {
             NAME(table).activate[layer->activation](1, NAME(activated)(layer), layer->y__o, 0);
         }
@@ -159,9 +184,9 @@ static void NAME(backward_row)(const cymlp_row_network *network, const REAL *x__
             1, is_last ? layer->n_units : NAME(activated)(layer), layer->y__o, 0, layer->delta__o,
             0);
         step->l2 = NAME(l2_of)(layer, weight);
-        layer->squares = NAME(move_kernel)(layer, below ? (const REAL *)below->y__o : x__i,
-                                           below ? (REAL *)below->delta__o : NULL,
-                                           NAME(outer)[network->optimizer], step);
+        layer->squares = NAME(backward_kernel)(layer, below ? (const REAL *)below->y__o : x__i,
+                                               below ? (REAL *)below->delta__o : NULL,
+                                               NAME(outer)[network->optimizer], step);
         step->l2 = 0;
         update(NAME(whole_vecs)(layer->n_units), layer->delta__o, layer->bias.values,
                layer->bias.slots[0], layer->bias.slots[1], step);

@@ -14,6 +14,7 @@
 #include "elementary.inc.h"
 #include "gemm.inc.h"
 #include "gemv.inc.h"
+#include "dots.inc.h"
 #include "sparse.inc.h"
 #include "activation.inc.h"
 #include "loss.inc.h"
@@ -35,6 +36,7 @@ static const cymlp_kernels NAME(table) = {
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
     .dense_row = NAME(dense_row),
+    .dense_dots = NAME(dense_dots),
     .from_bytes = NAME(from_bytes),
     .find_nonzeros = NAME(find_nonzeros),
     .sparse_forward = NAME(sparse_forward),

@@ -232,6 +232,8 @@ static void test_nan_through_relu(void) {
     for (size_t o = 0; o < width; o++) {
         EXPECT(isnan(get(y, o)), "number from dense_tile", o);
     }
+    k->dense_dots(1, 1, 1, 1, row_pointers, w, w, 1, y, width);
+    EXPECT(isnan(get(y, 0)), "number from dense_dots", 0);
     for (size_t o = 0; o < 9; o += 3) {
         put(z, o, (wide)NAN);
     }
@@ -294,6 +296,44 @@ static void test_dense_row(void) {
     }
 }
 
+static void dense_dots_of(size_t n_rows, size_t n_units, size_t n_inputs, int padded, int relu) {
+    const size_t n_columns = padded ? whole_vecs(n_units) : n_units, stride = n_columns + 3;
+    void *w = panels(n_units, n_inputs), *bias = matrix(1, n_units, n_units, -1, 1);
+    void *y = array(n_rows * stride), *alone = array(n_columns);
+    now("dense_dots of %zu rows, %zu units, %zu inputs, padded %d, relu %d", n_rows, n_units,
+        n_inputs, padded, relu);
+    input_rows(n_rows, n_inputs);
+    k->dense_dots(n_rows, n_units, n_columns, n_inputs, row_pointers, w, bias, relu, y, stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        k->dense_dots(1, n_units, n_columns, n_inputs, row_pointers + b, w, bias, relu, alone, 0);
+        EXPECT(!memcmp(alone, element(y, b * stride), n_columns * k->item_size),
+               "other than the row alone", b);
+        for (size_t o = 0; o < n_columns; o++) {
+            wide sum = o < n_units ? get(bias, o) : 0, size = fabsl(sum);
+            for (size_t i = 0; i < n_inputs && o < n_units; i++) {
+                const wide product =
+                    get(row_pointers[b], i) * get(w, in_panels(n_units, n_inputs, o, i));
+                sum += product;
+                size += fabsl(product);
+            }
+            expect_near(get(y, b * stride + o), relu ? larger(sum, 0) : sum,
+                        (wide)(n_inputs + 1) * eps * size, "y", b * stride + o);
+        }
+    }
+    expect_gaps(y, n_rows, n_columns, stride);
+    done();
+}
+
+static void test_dense_dots(void) {
+    const size_t panel = k->panel_vecs * k->lanes;
+    size_t n = 0;
+    for (size_t n_inputs = 1; n_inputs <= 2 * panel + 1; n_inputs++) {
+        for (size_t n_units = 1; n_units <= k->lanes + 1; n_units++, n++) {
+            dense_dots_of(1 + n % (2 * k->tile_rows + 1), n_units, n_inputs, n % 2, n / 2 % 2);
+        }
+    }
+}
+
 static void test_pack_block(void) {
     for (size_t n_columns = 1; n_columns <= k->block_rows; n_columns++) {
         const size_t n_rows = 1 + n_columns * 5 % 11, first = n_columns % 4, t = k->tile_rows;
@@ -321,12 +361,12 @@ static void test_gradient_tile(void) {
         for (size_t vecs = 1; vecs <= k->panel_vecs; vecs++) {
             for (size_t lines = 0; lines < 100; lines += 33, n++) {
                 const size_t n_rows = rows[n % 4], width = vecs * k->lanes, stride = width + 3;
-                const size_t t = k->tile_rows;
+                const size_t t = n % 3 ? k->tile_rows : width + 2;
                 void *strip = matrix(n_rows, n_inputs, t, -1, 1);
                 void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
                 const cymlp_ahead ahead = {{g, strip, delta}, lines, 0};
                 now("gradient_tile of %zu inputs, %zu vectors, %zu rows", n_inputs, vecs, n_rows);
-                k->gradient_tile(n_inputs, width, n_rows, strip, delta, stride, g, ahead);
+                k->gradient_tile(n_inputs, width, n_rows, strip, t, delta, stride, g, ahead);
                 for (size_t j = 0; j < n_inputs * width; j++) {
                     wide sum = 0, size = 0;
                     for (size_t b = 0; b < n_rows; b++) {
@@ -345,16 +385,16 @@ static void test_gradient_tile(void) {
 
 static void test_column_sum(void) {
     for (size_t n_rows = 0; n_rows < 20; n_rows++) {
-        const size_t stride = k->lanes + n_rows % 3;
-        void *delta = matrix(n_rows, k->lanes, stride, -1, 1), *sum = array(k->lanes);
+        const size_t width = (1 + n_rows % k->panel_vecs) * k->lanes, stride = width + n_rows % 4;
+        void *delta = matrix(n_rows, width, stride, -1, 1), *sum = array(width);
         now("column_sum of %zu rows", n_rows);
-        k->column_sum(n_rows, delta, stride, sum);
-        for (size_t l = 0; l < k->lanes; l++) {
+        k->column_sum(n_rows, width, delta, stride, sum);
+        for (size_t p = 0; p < width; p++) {
             wide expected = 0;
             for (size_t b = 0; b < n_rows; b++) {
-                expected += get(delta, b * stride + l);
+                expected += get(delta, b * stride + p);
             }
-            expect_near(get(sum, l), expected, (wide)(n_rows * n_rows) * eps, "sum", l);
+            expect_near(get(sum, p), expected, (wide)(n_rows * n_rows) * eps, "sum", p);
         }
         done();
     }
@@ -901,7 +941,7 @@ static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g,
     default:
         state[1] = b1 * state[1] + (1 - b1) * g;
         state[2] = b2 * state[2] + (1 - b2) * g * g;
-        const wide root = sqrtl(state[2] * (wide)s->v_scale) + (wide)s->epsilon;
+        const wide root = sqrtl(state[2]) * (wide)s->v_root_scale + (wide)s->epsilon;
         state[0] -= rate * (wide)s->m_scale * state[1] / root;
         size[0] += rate * (wide)s->m_scale * size[1] / root;
     }
@@ -972,13 +1012,23 @@ static void expect_same(cymlp_parameters actual, cymlp_parameters expected, size
     }
 }
 
+static size_t kernel_size(const cymlp_row_layer *layer) {
+    return layer->is_narrow ? layer->n_units * whole_vecs(layer->n_inputs)
+                            : layer->n_inputs * whole_vecs(layer->n_units);
+}
+
+static size_t in_kernel(const cymlp_row_layer *layer, size_t i, size_t o) {
+    return layer->is_narrow ? in_panels(layer->n_units, layer->n_inputs, o, i)
+                            : in_panels(layer->n_inputs, layer->n_units, i, o);
+}
+
 /* The other kernels on the transposed weights. */
 static void delta_below(const cymlp_row_layer *layer, const cymlp_row_layer *below) {
     void *turned = panels(layer->n_units, layer->n_inputs);
     for (size_t i = 0; i < layer->n_inputs; i++) {
         for (size_t o = 0; o < layer->n_units; o++) {
             put(turned, in_panels(layer->n_units, layer->n_inputs, o, i),
-                get(layer->kernel.values, in_panels(layer->n_inputs, layer->n_units, i, o)));
+                get(layer->kernel.values, in_kernel(layer, i, o)));
         }
     }
     k->dense_row(layer->n_inputs, layer->n_inputs, layer->n_units, layer->delta__o, turned, NULL, 0,
@@ -988,13 +1038,13 @@ static void delta_below(const cymlp_row_layer *layer, const cymlp_row_layer *bel
 
 static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer optimizer,
                   cymlp_step step, double l2) {
-    const size_t n = layer->n_inputs * whole_vecs(layer->n_units);
+    const size_t n = kernel_size(layer);
     void *g = zeros(n);
     for (size_t i = 0; i < layer->n_inputs; i++) {
         for (size_t o = 0; o < layer->n_units; o++) {
             /* In double, for one rounding in either dtype. */
-            const size_t at = in_panels(layer->n_inputs, layer->n_units, i, o);
-            put(g, at, (wide)((double)get(x, i) * (double)get(layer->delta__o, o)));
+            put(g, in_kernel(layer, i, o),
+                (wide)((double)get(x, i) * (double)get(layer->delta__o, o)));
         }
     }
     k->update[optimizer](whole_vecs(layer->n_units), layer->delta__o, layer->bias.values,
@@ -1012,9 +1062,14 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
     double loss, hit;
     for (size_t i = 0; i < N_LAYERS; i++) {
         const enum cymlp_activation f = layers[i].activation;
-        k->dense_row(layers[i].n_units, layers[i].n_units, layers[i].n_inputs,
-                     i > 0 ? layers[i - 1].y__o : x, layers[i].kernel.values, layers[i].bias.values,
-                     0, layers[i].y__o);
+        const void *below = i > 0 ? layers[i - 1].y__o : x;
+        if (layers[i].is_narrow) {
+            k->dense_dots(1, layers[i].n_units, layers[i].n_units, layers[i].n_inputs, &below,
+                          layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o, 0);
+        } else {
+            k->dense_row(layers[i].n_units, layers[i].n_units, layers[i].n_inputs, below,
+                         layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o);
+        }
         k->activate[f](1, layers[i].n_units, layers[i].y__o, 0);
     }
     k->loss[network->loss](1, last->n_units, last->y__o, 0, targets, &scale, &loss, last->delta__o,
@@ -1022,7 +1077,7 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
     k->accuracy(1, last->n_units, last->y__o, 0, targets, network->accuracy_threshold, &hit);
     k->activate_backward[last->activation](1, last->n_units, last->y__o, 0, last->delta__o, 0);
     for (size_t i = N_LAYERS; i-- > 0;) {
-        const size_t n = layers[i].n_inputs * whole_vecs(layers[i].n_units);
+        const size_t n = kernel_size(&layers[i]);
         const double by = layers[i].l2_per_weight ? weight : 1;
         const double l2 = by > 0 ? layers[i].l2 / by : 0;
         if (i > 0) {
@@ -1066,11 +1121,13 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
         layer->activation = (enum cymlp_activation)((turn / 2 + i) % CYMLP_N_ACTIVATIONS);
         layer->l2 = turn % 3 ? 0.1 * (double)i : 0;
         layer->l2_per_weight = turn % 3 == 2;
-        layer->kernel = parameters(sizes[i], sizes[i + 1]);
+        layer->is_narrow = i > 0 && (turn + i) % 3 == 0;
+        layer->kernel = layer->is_narrow ? parameters(sizes[i + 1], sizes[i])
+                                         : parameters(sizes[i], sizes[i + 1]);
         layer->bias = parameters(1, sizes[i + 1]);
         layer->y__o = zeros(whole), layer->delta__o = zeros(whole);
         copies[i] = *layer;
-        copies[i].kernel = copy_of(layer->kernel, sizes[i] * whole);
+        copies[i].kernel = copy_of(layer->kernel, kernel_size(layer));
         copies[i].bias = copy_of(layer->bias, whole);
         copies[i].y__o = zeros(whole), copies[i].delta__o = zeros(whole);
     }
@@ -1098,7 +1155,7 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     }
     for (size_t i = 0; i < N_LAYERS; i++) {
         const size_t whole = whole_vecs(sizes[i + 1]);
-        expect_same(layers[i].kernel, copies[i].kernel, sizes[i] * whole, "kernel");
+        expect_same(layers[i].kernel, copies[i].kernel, kernel_size(&layers[i]), "kernel");
         expect_same(layers[i].bias, copies[i].bias, whole, "bias");
     }
     expect_near((wide)sums.loss, (wide)expected.loss, 1e-12L * (1 + fabsl((wide)expected.loss)),
@@ -1124,16 +1181,27 @@ static void test_train_rows(void) {
 /* ---- all ---- */
 
 static void (*const tests[])(void) = {
-    test_dense_tile,        test_nan_through_relu,
-    test_dense_row,         test_pack_block,
-    test_gradient_tile,     test_column_sum,
-    test_transpose_tile,    test_from_bytes,
-    test_find_nonzeros,     test_sparse_forward,
-    test_turn_nonzeros,     test_sparse_gradient,
-    test_sum_of_squares,    test_all_finite,
-    test_activate,          test_activate_extremes,
-    test_activate_backward, test_loss,
-    test_accuracy,          test_update,
+    test_dense_tile,
+    test_nan_through_relu,
+    test_dense_row,
+    test_dense_dots,
+    test_pack_block,
+    test_gradient_tile,
+    test_column_sum,
+    test_transpose_tile,
+    test_from_bytes,
+    test_find_nonzeros,
+    test_sparse_forward,
+    test_turn_nonzeros,
+    test_sparse_gradient,
+    test_sum_of_squares,
+    test_all_finite,
+    test_activate,
+    test_activate_extremes,
+    test_activate_backward,
+    test_loss,
+    test_accuracy,
+    test_update,
     test_train_rows,
 };
 
