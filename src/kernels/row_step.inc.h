@@ -123,7 +123,7 @@ static double NAME(move_kernel)(const cymlp_parameters *kernel, size_t n_rows, s
     return squares;
 }
 
-/* Moves the kernel of a layer, before that sets the deltas below, unless they are NULL. */
+/* Sets the deltas below, unless they are NULL, and then moves the layer's kernel. */
 static double NAME(backward_kernel)(const cymlp_row_layer *layer, const REAL *x__i,
                                     REAL *delta_below__i, NAME(update_outer) * update,
                                     const cymlp_step *step) {
@@ -138,8 +138,8 @@ static double NAME(backward_kernel)(const cymlp_row_layer *layer, const REAL *x_
                              update, step);
 }
 
-/* The columns that an activation takes: whole vectors are faster. Where not all activations keep
- * the zeros behind the last unit, those may not be touched: they are inputs of a narrow layer. */
+/* The columns that an activation takes: whole vectors, which are faster, where it keeps the zeros
+ * behind the last unit. A narrow layer above reads them. */
 static FORCE_INLINE size_t NAME(activated)(const cymlp_row_layer *layer) {
     const enum cymlp_activation f = layer->activation;
     return f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? layer->n_units
