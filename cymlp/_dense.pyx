@@ -231,6 +231,17 @@ cdef inline void claim_transposed(
         stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
 
 
+cdef void dense_transpose(const Dense* layer) noexcept nogil:
+    cdef Py_ssize_t index, p
+    cdef Block block
+    if layer.transposed == NULL:
+        return
+    for index in range(n_items(layer) - 1):
+        block = block_of(layer, index)
+        for p in range(block.panels.n_panels):
+            transpose_block(layer, &block, p)
+
+
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
     return base + offset if base != NULL else NULL
 

@@ -8,6 +8,8 @@ one thread in a fixed order: results do not depend on the number of threads.
 A batch so large that this could not be interrupted in time is taken in slices of rows, whose
 gradients are summed in memory. Until they are complete, and the optimizer takes them all at once,
 the batch can be dropped and the network is as the last one left it.
+
+Batches of a single sample are too short for all this: one call of a kernel trains on many of them.
 """
 
 import os
@@ -20,13 +22,15 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather, inputs_of,
-    rows_room, take_rows, total_weight, weight_at)
+    REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
+    inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
-    dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
+    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
+    scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, Step, optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, RowLayer, RowNetwork, RowSamples, Step, Sums,
+    optimizer_step)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -157,6 +161,8 @@ cdef class Network(Program):
     cdef double* squares            # per item of the update
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
+    cdef RowLayer* row_layers
+    cdef bint transposes_are_old    # steps by rows have left the transposed kernels behind
 
     def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
         cdef Py_ssize_t i
@@ -168,7 +174,8 @@ cdef class Network(Program):
         self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
         self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
         self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
-        if (self.outputs == NULL or self.deltas == NULL
+        self.row_layers = <RowLayer*> calloc(self.n_layers, sizeof(RowLayer))
+        if (self.outputs == NULL or self.deltas == NULL or self.row_layers == NULL
                 or self.output_rows == NULL or self.delta_rows == NULL):
             raise MemoryError
 
@@ -177,6 +184,7 @@ cdef class Network(Program):
         free(self.deltas)
         free(self.output_rows)
         free(self.delta_rows)
+        free(self.row_layers)
 
     def set_all(self, names, values):
         """Overwrite the arrays of these names in every layer, given layer by layer."""
@@ -356,6 +364,7 @@ cdef class Network(Program):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
+        cdef bint by_rows
         cdef TeamWatch* watch
         cdef double flops, began
         cdef Py_ssize_t before, steps = 0
@@ -379,6 +388,11 @@ cdef class Network(Program):
         flops = self._step_flops(shared)
         team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
+        by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
+        if by_rows:
+            self.transposes_are_old = True
+        elif self.transposes_are_old:
+            self._renew_transposes()
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
             before = run.first
@@ -388,7 +402,10 @@ cdef class Network(Program):
             began = cymlp_now()
             run.next_look = began + LOOK_EVERY
             run.pause_at = began + (stretch_seconds(watch) if watch != NULL else STRETCH)
-            if n_threads == 1:
+            if by_rows:
+                with nogil:
+                    self._train_by_rows(shared, steps)
+            elif n_threads == 1:
                 with nogil:
                     self._train(shared, steps, 0, 1)
             else:
@@ -442,6 +459,60 @@ cdef class Network(Program):
                 run.loss += weight * self._penalty(weight)
                 run.weight += weight
         cymlp_restore_denormals(denormals)
+
+    cdef void _train_by_rows(self, Run* run, Py_ssize_t steps) noexcept nogil:
+        """Like `_train`, a step for each sample; leaves the transposed kernels as they are."""
+        cdef RowSamples samples
+        cdef RowNetwork network
+        cdef Sums sums
+        cdef Py_ssize_t n_rows
+        cdef double flops = 3 * self._flops_per_row() + CALL_FLOPS
+        cdef Py_ssize_t most = 1 + <Py_ssize_t> (CLOCK_FLOPS / flops)
+        cdef uint64_t denormals = cymlp_flush_denormals()
+        self._describe_rows(run, &samples, &network)
+        while run.first < run.samples.n_rows and not run.pause:
+            n_rows = min(most, run.samples.n_rows - run.first)
+            sums.loss, sums.hits, sums.weight = run.loss, run.hits, run.weight
+            self.kernels.train_rows(&network, &samples, run.first, n_rows, steps, &sums)
+            run.loss, run.hits, run.weight = sums.loss, sums.hits, sums.weight
+            run.first += n_rows
+            steps += n_rows
+            self._is_due(run, n_rows * flops)
+            run.pause = run.late
+        cymlp_restore_denormals(denormals)
+
+    cdef void _describe_rows(
+        self, const Run* run, RowSamples* samples, RowNetwork* network
+    ) noexcept nogil:
+        cdef Py_ssize_t i
+        cdef int s
+        cdef const Dense* layer
+        cdef RowLayer* row
+        samples.x, samples.x_stride = run.samples.x, run.samples.x_stride
+        samples.labels = run.samples.labels
+        samples.values, samples.values_stride = run.samples.values, run.samples.values_stride
+        samples.weight = run.samples.weight
+        samples.order = run.samples.order
+        for i in range(self.n_layers):
+            layer, row = &self.layers[i], &self.row_layers[i]
+            row.n_inputs, row.n_units = layer.n_inputs, layer.n_units
+            row.is_narrow, row.activation = layer.is_narrow, self._activation(i)
+            row.l2, row.l2_per_weight = layer.l2, layer.l2_per_batch
+            row.kernel.values, row.bias.values = layer.kernel.values, layer.bias.values
+            for s in range(2):
+                row.kernel.slots[s], row.bias.slots[s] = layer.kernel.slots[s], layer.bias.slots[s]
+            row.y__o, row.delta__o = self.outputs[i], self.deltas[i]
+        network.n_layers, network.layers = self.n_layers, self.row_layers
+        network.loss, network.optimizer, network.step = self.loss, run.optimizer, self.settings
+        network.wants_accuracy = self.wants_accuracy
+        network.accuracy_threshold = self.accuracy_threshold
+
+    cdef _renew_transposes(self):
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(self.n_layers):
+                dense_transpose(&self.layers[i])
+        self.transposes_are_old = False
 
     cdef bint _gradient_or_step(
         self, Run* run, Py_ssize_t n_rows, double weight, int thread, int team, int* turn

@@ -76,9 +76,9 @@ def net_for(weights, activations, loss, optimizer, dtype, l2=None, **options):
     )
 
 
-def assert_close(actual, expected, dtype, message=""):
+def assert_close(actual, expected, dtype, message="", least=1e-3):
     for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        bound = TOLERANCE[dtype] * max(np.abs(e).max(), 1e-3)
+        bound = TOLERANCE[dtype] * max(np.abs(e).max(), least)
         np.testing.assert_allclose(a, e, rtol=0, atol=bound, err_msg=f"{message} parameter {i}")
 
 
@@ -148,6 +148,122 @@ def test_apply_gradients_is_train_on_batch(isa, dtype, optimizer):
         one.apply_gradients(one.gradients(X, target))
         two.train_on_batch(X, target)
         assert_close(one.get_weights(), two.get_weights(), dtype)
+
+
+#: Layers around the ends of vectors, panels and blocks.
+SHAPES = [(3, [3, 2]), (2, [8, 1]), (17, [33, 5, 16]), (70, [49, 4])]
+
+
+def few_samples(dtype, n_inputs, units, head, hidden, loss, labels):
+    """Return (X, target, weights, activations); X holds ones and zeros."""
+    rng = np.random.default_rng(6)
+    X = (rng.random((8, n_inputs)) < min(0.5, 4 / n_inputs)).astype(int)
+    target = random_target(rng, loss, len(X), units[-1], labels)
+    weights = [w.astype(dtype) for w in random_weights(rng, n_inputs, units, scale=0.1)]
+    if not labels:
+        target = target.astype(dtype)
+    return X, target, weights, [hidden] * (len(units) - 1) + [head]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("hidden", ["identity", "relu", "sigmoid", "tanh", "softmax"])
+@pytest.mark.parametrize(
+    ("head", "loss"), [*HEADS, ("sigmoid", "cross_entropy"), ("softmax", "binary_cross_entropy")]
+)
+def test_steps_of_one_sample_equal_numpy(isa, dtype, head, loss, hidden, optimizer):
+    settings = OPTIMIZERS[optimizer][1]
+    sample_weight = np.array([1, 0.5, 2, 0, 1, 3, 0.25, 1])
+    for (n_inputs, units), weighted, labels in zip(
+        SHAPES, [True, False, True, False], [True, True, False, False], strict=True
+    ):
+        labels = labels and loss == "cross_entropy" and units[-1] > 1
+        X, target, weights, activations = few_samples(
+            dtype, n_inputs, units, head, hidden, loss, labels
+        )
+        l2 = [(0.05, True), *[(0.02, False)] * (len(units) - 1)] if weighted else None
+        net = make_net(
+            n_inputs,
+            list(zip(units, activations, strict=True)),
+            weights=weights,
+            loss=loss,
+            optimizer=OPTIMIZERS[optimizer][0],
+            dtype=dtype,
+            l2=l2,
+        )
+        shares = sample_weight if weighted else None
+        options = {"batch_size": 1, "shuffle": False, "sample_weight": shares, "verbose": 0}
+        history = net.fit(X.astype(dtype), target, epochs=2, **options)
+        batches = list(
+            reference.batches_of(
+                X.astype("float64"), target if labels else target.astype("float64"), 1, shares
+            )
+        )
+        expected, losses = reference.train(
+            [w.astype("float64") for w in weights],
+            activations,
+            loss,
+            batches * 2,
+            optimizer,
+            l2=l2,
+            eps=np.finfo(dtype).eps,
+            **settings,
+        )
+        # A weight that steps of a tenth have brought near zero is no more accurate than they are.
+        assert_close(net.get_weights(), expected, dtype, f"{n_inputs}-{units}", least=0.1)
+        shares = [b[2].sum() if weighted else 1 for b in batches]
+        np.testing.assert_allclose(
+            history.history["loss"],
+            [reference.epoch_loss(part, shares) for part in np.reshape(losses, (2, -1))],
+            rtol=TOLERANCE[dtype],
+        )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("n_inputs", "units"), SHAPES)
+def test_step_of_one_sample_is_a_batch_of_one(isa, dtype, n_inputs, units, optimizer):
+    """Bytes take the way of batches: the same bits, also in batches that follow."""
+    X, target, weights, activations = few_samples(
+        dtype, n_inputs, units, "sigmoid", "tanh", "binary_cross_entropy", labels=False
+    )
+    results = []
+    for rows in (X.astype(dtype), X.astype(np.uint8)):
+        net = make_net(
+            n_inputs,
+            list(zip(units, activations, strict=True)),
+            weights=weights,
+            loss="binary_cross_entropy",
+            optimizer=OPTIMIZERS[optimizer][0],
+            dtype=dtype,
+            l2=[(0.05, True), *[(0.02, False)] * (len(units) - 1)],
+            metrics=["accuracy"],
+        )
+        result = []
+        for batch_size in (1, 3, 1, 8):
+            result.append(net.fit(rows, target, batch_size=batch_size, verbose=0).history)
+        result.append(net.train_on_batch(rows[:1], target[:1]))
+        result += [a.tobytes() for a in (*net.gradients(rows, target), *net.get_weights())]
+        results.append(result)
+    assert results[0] == results[1]
+
+
+def test_network_recovers_from_divergence(isa, dtype):
+    """Steps of one sample leave nothing behind that new weights do not overwrite."""
+    X, target, weights, activations = few_samples(
+        dtype, 3, [3, 2], "tanh", "relu", "squared_error", labels=False
+    )
+    layers = list(zip([3, 2], activations, strict=True))
+    options = {"weights": weights, "dtype": dtype, "l2": [(0.1, False)] * 2}
+    net, other = (make_net(3, layers, **options) for _ in "ab")
+    net.set_weights([np.full_like(w, 2) for w in weights])
+    net.fit(np.full((2, 3), np.finfo(dtype).max), target[:2], batch_size=1, verbose=0)
+    assert np.isnan(net.get_weights()[2]).any()
+    net.set_weights(weights)
+    histories = [
+        n.fit(X.astype(dtype), target, batch_size=1, shuffle=False, verbose=0).history
+        for n in (net, other)
+    ]
+    assert histories[0] == histories[1]
+    assert_bitwise_equal(net.get_weights(), other.get_weights())
 
 
 def test_labels_are_one_hot_rows(isa, dtype):

@@ -19,6 +19,7 @@
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
+#include "row_step.inc.h"
 
 /* Lets a test's own build reach what no table exports. */
 #ifdef CYMLP_EXPOSE
@@ -49,6 +50,7 @@ static const cymlp_kernels NAME(table) = {
     .sum_of_squares = NAME(sum_of_squares),
     .all_finite = NAME(all_finite),
     .accuracy = NAME(accuracy),
+    .train_rows = NAME(train_rows),
     .activate =
         {
             [CYMLP_IDENTITY] = NAME(identity),
