@@ -50,6 +50,11 @@ ACTIVATION_BACKWARD(tanh_backward,
 #undef ACTIVATION
 #undef ACTIVATION_BACKWARD
 
+/* Rows that are taken at once, whole squares of them, and those of a square that are worth turning
+ * it: of two lanes it never is. */
+#define EXP_ROWS 16
+#define ENOUGH_ROWS (LANES > 2 ? LANES / 4 + 1 : EXP_ROWS + 1)
+
 /* y = exp(z - max z); returns the sum of y, and max z in *largest. */
 static FORCE_INLINE REAL NAME(exp_row)(size_t n_units, const REAL *z, REAL *y, REAL *largest) {
     vec high = vec_set1(-INFINITY), total = vec_zero();
@@ -66,12 +71,65 @@ static FORCE_INLINE REAL NAME(exp_row)(size_t n_units, const REAL *z, REAL *y, R
     return vec_sum(total);
 }
 
+/* The same for some rows of at most a vector of units, bit for bit: in their transpose, the maximum
+ * and the sum of a row need no exchange between lanes, and few units need few exponentials. */
+static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const REAL *z__lo,
+                                          size_t z_stride, REAL *y__lo, size_t y_stride,
+                                          REAL *sum__l, REAL *largest__l) {
+    vec square[LANES], total[LANES], high = vec_set1(-INFINITY);
+    for (size_t l = 0; l < LANES; l++) {
+        square[l] =
+            l < n_rows ? NAME(load_up_to)(z__lo + l * z_stride, n_units, -INFINITY) : vec_zero();
+    }
+    vec_transpose(square);
+    for (size_t o = 0; o < n_units; o++) {
+        high = vec_max(high, square[o]);
+    }
+    vec_store(largest__l, high);
+    for (size_t o = 0; o < LANES; o++) {
+        square[o] = total[o] = o < n_units ? NAME(vec_exp)(vec_sub(square[o], high)) : vec_zero();
+    }
+    UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2) { /* as vec_sum adds */
+        UNROLL
+        for (int o = 0; o < half; o++) {
+            total[o] = vec_add(total[o], total[o + half]);
+        }
+    }
+    vec_store(sum__l, total[0]);
+    vec_transpose(square);
+    for (size_t l = 0; l < n_rows; l++) {
+        NAME(store_up_to)(y__lo + l * y_stride, n_units, square[l]);
+    }
+}
+
+/* exp_row for some rows, at most EXP_ROWS; sum__b and largest__b have room for so many. */
+static FORCE_INLINE void NAME(exp_rows)(size_t n_rows, size_t n_units, const REAL *z__bo,
+                                        size_t z_stride, REAL *y__bo, size_t y_stride, REAL *sum__b,
+                                        REAL *largest__b) {
+    size_t b = 0;
+    if (n_units <= LANES) {
+        for (size_t left; (left = n_rows - b) >= ENOUGH_ROWS; b += left < LANES ? left : LANES) {
+            NAME(exp_square)(left < LANES ? left : LANES, n_units, z__bo + b * z_stride, z_stride,
+                             y__bo + b * y_stride, y_stride, sum__b + b, largest__b + b);
+        }
+    }
+    for (; b < n_rows; b++) {
+        sum__b[b] =
+            NAME(exp_row)(n_units, z__bo + b * z_stride, y__bo + b * y_stride, &largest__b[b]);
+    }
+}
+
 static void NAME(softmax)(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride) {
-    for (size_t b = 0; b < n_rows; b++) {
-        REAL *row = (REAL *)z__bo + b * z_stride, largest;
-        const vec sum = vec_set1(NAME(exp_row)(n_units, row, row, &largest));
-        FOR_EACH_VEC(o, some, n_units) {
-            NAME(store_up_to)(row + o, some, vec_div(NAME(load_up_to)(row + o, some, 0), sum));
+    for (size_t first = 0; first < n_rows; first += EXP_ROWS) {
+        const size_t rows = n_rows - first < EXP_ROWS ? n_rows - first : EXP_ROWS;
+        REAL *z = (REAL *)z__bo + first * z_stride, sum__b[EXP_ROWS], largest__b[EXP_ROWS];
+        NAME(exp_rows)(rows, n_units, z, z_stride, z, z_stride, sum__b, largest__b);
+        for (size_t b = 0; b < rows; b++, z += z_stride) {
+            const vec sum = vec_set1(sum__b[b]);
+            FOR_EACH_VEC(o, some, n_units) {
+                NAME(store_up_to)(z + o, some, vec_div(NAME(load_up_to)(z + o, some, 0), sum));
+            }
         }
     }
 }

@@ -103,16 +103,14 @@ static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const voi
                                         size_t out_stride, cymlp_targets targets,
                                         const double *scale__b, double *loss__b, void *delta__bo,
                                         size_t delta_stride) {
-    enum { ROWS = 16 };
     const vec furthest = vec_set1(LARGEST);
-    for (size_t first = 0; first < n_rows; first += ROWS) {
-        const size_t rows = n_rows - first < ROWS ? n_rows - first : ROWS;
-        REAL sum__b[ROWS], log__b[ROWS], largest__b[ROWS];
-        for (size_t l = 0; l < ROWS; l++) {
-            const size_t b = first + l;
-            const REAL *z = (const REAL *)out__bo + b * out_stride;
-            REAL *delta = (REAL *)delta__bo + b * delta_stride;
-            sum__b[l] = l < rows ? NAME(exp_row)(n_units, z, delta, &largest__b[l]) : 1;
+    for (size_t first = 0; first < n_rows; first += EXP_ROWS) {
+        const size_t rows = n_rows - first < EXP_ROWS ? n_rows - first : EXP_ROWS;
+        REAL sum__b[EXP_ROWS], log__b[EXP_ROWS], largest__b[EXP_ROWS];
+        NAME(exp_rows)(rows, n_units, (const REAL *)out__bo + first * out_stride, out_stride,
+                       (REAL *)delta__bo + first * delta_stride, delta_stride, sum__b, largest__b);
+        for (size_t l = rows; l < EXP_ROWS; l++) {
+            sum__b[l] = 1;
         }
         for (size_t l = 0; l < rows; l += LANES) {
             vec_store(log__b + l, NAME(vec_log)(vec_load(sum__b + l)));

@@ -89,6 +89,8 @@ static const cymlp_kernels NAME(table) = {
 #undef EPSILON
 #undef LARGEST
 #undef FOR_EACH_VEC
+#undef EXP_ROWS
+#undef ENOUGH_ROWS
 #undef LOWEST
 #undef LOG2_HIGH
 #undef LOG2_LOW

@@ -709,12 +709,17 @@ static void test_activate(void) {
     wide expected[MOST_UNITS], ulps[MOST_UNITS];
     for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
         for (size_t n = 1; n < MOST_UNITS; n++) {
-            const size_t n_rows = 1 + n % 4, stride = n + 3;
+            const size_t n_rows = 1 + n * 5 % 37, stride = n + 3;
             const wide range = n % 3 ? 3 : 30;
             void *z = matrix(n_rows, n, stride, -range, range), *y = copy(z, n_rows * stride);
-            now("activation %d of %zu units", f, n);
+            void *alone = array(n);
+            now("activation %d of %zu rows, %zu units", f, n_rows, n);
             k->activate[f](n_rows, n, y, stride);
             for (size_t b = 0; b < n_rows; b++) {
+                memcpy(alone, element(z, b * stride), n * k->item_size);
+                k->activate[f](1, n, alone, n);
+                EXPECT(!memcmp(alone, element(y, b * stride), n * k->item_size),
+                       "other than the row alone", b);
                 activate_row(f, n, element(z, b * stride), expected, ulps);
                 for (size_t o = 0; o < n; o++) {
                     expect_near(get(y, b * stride + o), expected[o],
@@ -832,6 +837,7 @@ static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labe
     const size_t out_stride = n + 2, delta_stride = n + 5;
     void *out = matrix(n_rows, n, out_stride, takes_y ? 0 : -4, takes_y ? 1 : 4);
     void *t = matrix(n_rows, n, n, 0, 1), *delta = array(n_rows * delta_stride);
+    void *alone = array(n);
     double scale[MOST_ROWS], value[MOST_ROWS];
     int32_t labels[MOST_ROWS];
     const cymlp_targets targets = {with_labels ? labels : NULL, with_labels ? NULL : row_pointers};
@@ -851,6 +857,14 @@ static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labe
     k->loss[loss](n_rows, n, out, out_stride, targets, scale, value, delta, delta_stride);
     for (size_t b = 0; b < n_rows; b++) {
         wide sum = 0, size = 0, exponentials = 0, total = 0;
+        const cymlp_targets target = {with_labels ? labels + b : NULL,
+                                      with_labels ? NULL : row_pointers + b};
+        double value_alone;
+        k->loss[loss](1, n, element(out, b * out_stride), n, target, scale + b, &value_alone, alone,
+                      n);
+        EXPECT(value_alone == value[b] &&
+                   !memcmp(alone, element(delta, b * delta_stride), n * k->item_size),
+               "other than the row alone", b);
         for (size_t o = 0; o < n; o++) {
             exponentials += expl(get(out, b * out_stride + o));
             total += get(t, b * n + o);
