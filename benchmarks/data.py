@@ -113,15 +113,14 @@ def initial_weights(task: Task) -> list[np.ndarray]:
 def order_of(epochs: int, samples: int) -> np.ndarray:
     """Return the rows of each epoch, in the order that ``fit(shuffle=True)`` of cymlp draws.
 
-    It is drawn here by the same generator, a counter-based one keyed by seed, purpose (2, the
-    shuffle) and epoch, so that cymlp's public `fit` is timed as it is, its shuffle included, and
-    the others are given the finished order.
+    cymlp's public `fit` is timed as it is, its shuffle included, and the others are given the
+    finished order.
     """
-    order = np.tile(np.arange(samples, dtype=np.int64), (epochs, 1))
-    for epoch, rows in enumerate(order):
-        key = np.array([SEED, 2 << 48 | epoch], np.uint64)
-        np.random.Generator(np.random.Philox(key=key)).shuffle(rows)
-    return order
+    from cymlp._network import shuffled  # here, so that no peer's process imports it
+    from cymlp._random import Purpose, key
+
+    orders = [shuffled(samples, key(SEED, Purpose.SHUFFLE, epoch)) for epoch in range(epochs)]
+    return np.array(orders, np.int64).reshape(epochs, samples)
 
 
 def make(task: Task, mnist_folder: str | None = None) -> Arrays:

@@ -22,7 +22,9 @@ from workloads import Task
 
 WORKER = Path(__file__).with_name("worker.py")
 LIMITS = "limits"
-SETTLE = 0.01  # seconds between two turns: a pool that spins for a while after its work is quiet
+# Seconds between two turns: the threads of OpenMP and OpenBLAS spin for up to 0.2 s after their
+# work, on the core of whoever comes next.
+SETTLE = 0.25
 MOST_WAITING = 0.05  # share of a core that a waiting process may use before the report says so
 
 #: How far the loss after training may lie from the median of all libraries, as a share of it: the

@@ -142,11 +142,11 @@ def training(regime: str, data: str, sizes: tuple[int, ...], batch: int, **more:
 
 
 def prediction(regime: str, how: str, sizes: tuple[int, ...], rows: int, **more: Any) -> Task:
-    name = f"{regime}, {written(sizes)}, {how}"
-    more = {"kind": "predict", "quick": True, **more}
+    more = {"kind": "predict", "data": "gaussian", "quick": True, **more}
+    of_data = "image " if more["data"] == "mnist" else ""
+    name = f"{regime}, {of_data}{written(sizes)}, {how}"
     return Task(
-        name, regime, data="gaussian", sizes=sizes, batch=rows, samples=rows,
-        libraries=PREDICTORS, **more,
+        name, regime, sizes=sizes, batch=rows, samples=rows, libraries=PREDICTORS, **more
     )  # fmt: skip
 
 
@@ -189,9 +189,14 @@ def _tasks() -> Iterator[Task]:
     yield training(data="triples", sizes=TRIPLES, loss="squared_error", **tiny)
     yield training(data="xor", sizes=XOR, hidden="tanh", loss="binary_cross_entropy", **tiny)
 
-    for sizes, output in ((ONE_OUTPUT, "sigmoid"), (NARROW, "softmax")):
+    for sizes, output, data in (
+        (ONE_OUTPUT, "sigmoid", "gaussian"),
+        (NARROW, "softmax", "gaussian"),
+        (NARROW, "softmax", "mnist"),
+    ):
         one: dict[str, Any] = {
-            "regime": "predict, one row", "sizes": sizes, "rows": 1, "calls": 2000, "output": output
+            "regime": "predict, one row", "sizes": sizes, "rows": 1, "calls": 2000,
+            "output": output, "data": data,
         }  # fmt: skip
         yield prediction(how="predict", targets=ratios(onnxruntime=3), **one)
         yield prediction(

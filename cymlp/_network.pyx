@@ -35,8 +35,8 @@ from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport (
-    STRETCH, TeamWatch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch, stretch_seconds,
-    team_of, threads_for, watch_for)
+    STRETCH, TeamWatch, cymlp_barrier, cymlp_cpu, cymlp_leave_cpu, cymlp_now, cymlp_team_size,
+    end_stretch, is_trial, stretch_seconds, team_of, threads_for, watch_for)
 
 cdef extern from "shuffle.h" nogil:
     void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
@@ -76,6 +76,7 @@ cdef struct Run:
     bint pause                      # return to Python after this batch
     bint stop                       # a signal has raised, at any moment: drop this batch
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
+    int cpu                         # thread 0's, which the others are to leave; -1: they stay
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
 
@@ -399,6 +400,7 @@ cdef class Network(Program):
             steps = self.iteration
             watch = watch_for(team, flops, self.n_parameters) if team > 1 else NULL
             n_threads = self.team = team_of(watch) if watch != NULL else 1
+            run.cpu = cymlp_cpu() if watch != NULL and is_trial(watch) else -1
             began = cymlp_now()
             run.next_look = began + LOOK_EVERY
             run.pause_at = began + (stretch_seconds(watch) if watch != NULL else STRETCH)
@@ -439,6 +441,8 @@ cdef class Network(Program):
         cdef uint64_t denormals = cymlp_flush_denormals()
         if thread == 0:
             run.denormals = denormals
+        elif run.cpu >= 0:
+            cymlp_leave_cpu(run.cpu, thread)
         while run.first < run.samples.n_rows and not run.pause:
             first = run.first
             n_rows = min(run.batch_size, run.samples.n_rows - first)

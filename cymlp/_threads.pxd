@@ -10,6 +10,8 @@ cdef extern from "threads.h" nogil:
     bint cymlp_forked()
     int cymlp_notice_forks()
     double cymlp_now()
+    int cymlp_cpu()
+    void cymlp_leave_cpu(int cpu, int turn)
 
 
 # As many threads as were asked for (0: as get_num_threads says), fewer where the work is too small
@@ -30,8 +32,9 @@ cdef struct TeamWatch:
     double n_parameters
     int stage               # a Stage
     bint alone              # what was faster
-    double[2] rate          # work per second when it was tried: by the team, alone
-    double work, seconds    # of the stage that is under way
+    double[2] rate          # most work per second when it was tried: by the team, alone
+    double seconds          # that the stage under way has taken, and stretches of work
+    int stretches
     double settled_for      # how long what was faster is taken without another trial
     long long used          # when it was last asked for
 
@@ -46,4 +49,5 @@ cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters)
 # Results must not depend on it.
 cdef int team_of(const TeamWatch* watch) noexcept nogil
 cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil
+cdef bint is_trial(const TeamWatch* watch) noexcept nogil
 cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil

@@ -10,18 +10,23 @@ from cymlp._validate import MAX_THREADS, thread_count
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# Seconds: a stretch of work; a trial; what was faster is taken for between these, and for
-# so many times as long as it took to try what was slower.
+# Seconds: a stretch of work; a trial, and a stretch of it; what was faster is taken for between these,
+# and for so many times as long as it took to try one thread.
 STRETCH = 0.03
 cdef double TRIAL = 4e-3
-cdef double SHORTEST_SETTLED = 0.5
+cdef double TRIAL_STRETCH = 1e-3
+cdef double SHORTEST_SETTLED = 0.05
 cdef double LONGEST_SETTLED = 8.0
-cdef double SETTLED_TRIALS = 50
+cdef double SETTLED_TRIALS = 10
+# A trial has so many stretches, or is so many times as long: the fastest stretch counts. Systems take
+# a core away for some milliseconds now and then, for reasons that have nothing to do with a team.
+cdef int TRIAL_STRETCHES = 4
+cdef double LONGEST_TRIAL = 5
 # How much faster the other way must have been to be taken; and a stretch that is so much slower than
 # the trial was calls for another one. A shorter stretch says nothing.
 cdef double CLEARLY_FASTER = 1.05
 cdef double CLEARLY_SLOWER = 0.5
-cdef double SHORTEST_STRETCH = 1e-3
+cdef double SHORTEST_STRETCH = 1e-2
 
 cdef enum Stage:
     WARM_UP  # by the team, and not counted: memory is touched for the first time
@@ -159,31 +164,41 @@ cdef int team_of(const TeamWatch* watch) noexcept nogil:
     return 1 if is_alone(watch) else watch.team
 
 
+cdef bint is_trial(const TeamWatch* watch) noexcept nogil:
+    return watch.stage != SETTLED
+
+
 cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil:
-    return STRETCH if watch.stage == SETTLED else TRIAL - watch.seconds
+    return TRIAL_STRETCH if is_trial(watch) else STRETCH
 
 
 cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
     watch.stage = stage
-    watch.work = watch.seconds = 0
+    watch.seconds = 0
+    watch.stretches = 0
+    if stage != SETTLED:
+        watch.rate[stage == ALONE_TRIAL] = 0
 
 
 cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil:
     cdef int way = is_alone(watch)
-    watch.work += work
     watch.seconds += elapsed
+    watch.stretches += 1
     if watch.stage == SETTLED:
         if elapsed > SHORTEST_STRETCH and work < CLEARLY_SLOWER * watch.rate[way] * elapsed:
             watch.settled_for = SHORTEST_SETTLED
             enter(watch, TEAM_TRIAL)
         elif watch.seconds > watch.settled_for:
             enter(watch, TEAM_TRIAL)
-    elif watch.seconds >= TRIAL:
-        watch.rate[way] = watch.work / watch.seconds
-        if watch.stage == ALONE_TRIAL:
-            settle(watch)
-        else:
-            enter(watch, TEAM_TRIAL if watch.stage == WARM_UP else ALONE_TRIAL)
+        return
+    watch.rate[way] = max(watch.rate[way], work / elapsed if elapsed > 0 else 0)
+    if watch.seconds < TRIAL or (
+            watch.stretches < TRIAL_STRETCHES and watch.seconds < LONGEST_TRIAL * TRIAL):
+        return
+    if watch.stage == ALONE_TRIAL:
+        settle(watch)
+    else:
+        enter(watch, TEAM_TRIAL if watch.stage == WARM_UP else ALONE_TRIAL)
 
 
 cdef void settle(TeamWatch* watch) noexcept nogil:
@@ -213,10 +228,11 @@ def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches)
 
     Examples
     --------
-    >>> simulated_teams(1.0, 2.0, 5)  # warm-up, two trials, the verdict
-    [True, True, False, False, False]
-    >>> simulated_teams(2.0, 1.0, 5)
-    [True, True, False, True, True]
+    >>> teams = simulated_teams(1.0, 2.0, 20)  # a warm-up, two trials, the verdict
+    >>> teams.count(True)
+    8
+    >>> simulated_teams(2.0, 1.0, 20).count(False)
+    4
     """
     cdef TeamWatch watch = new_watch(2)
     cdef double seconds

@@ -240,8 +240,8 @@ typedef struct cymlp_kernels {
     void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
                        void *sum__p);
 
-    /* Asks for n cache lines, stride bytes apart, that will be written and that other cores may have
-     * read: to take them back takes as long as to fetch them. */
+    /* Asks for n cache lines, stride bytes apart, that will be written and that other cores may
+     * have read: to take them back takes as long as to fetch them. */
     void (*claim_lines)(size_t n, const void *first, size_t stride);
 
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the

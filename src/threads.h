@@ -51,6 +51,39 @@ static inline void cymlp_in_child(void) { cymlp_fork_noticed = 1; }
 static inline int cymlp_notice_forks(void) { return pthread_atfork(NULL, NULL, cymlp_in_child); }
 #endif
 
+/* cymlp_cpu: where the calling thread runs, -1 if it cannot be told.
+ * cymlp_leave_cpu: moves the calling thread to one of the other CPUs that it may run on, the
+ * turn-th, if it runs on this one. A new thread may start on the CPU of the thread that made it.
+ * While the two wait for each other in turns, only one of them ever wants to run, and the system
+ * sees no reason to move it for tens of milliseconds. */
+#ifdef __linux__
+#include <sched.h>
+
+static inline int cymlp_cpu(void) { return sched_getcpu(); }
+
+static inline void cymlp_leave_cpu(int cpu, int turn) {
+    cpu_set_t allowed, one;
+    if (sched_getcpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
+        return;
+    }
+    const int others = CPU_COUNT(&allowed) - 1;
+    int left = others > 0 ? (turn - 1) % others : -1;
+    for (int i = 1; left >= 0 && i < CPU_SETSIZE; i++) {
+        const int next = (cpu + i) % CPU_SETSIZE;
+        if (CPU_ISSET(next, &allowed) && left-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(next, &one);
+            sched_setaffinity(0, sizeof one, &one);
+            sched_setaffinity(0, sizeof allowed, &allowed);
+        }
+    }
+}
+#else
+static inline int cymlp_cpu(void) { return -1; }
+
+static inline void cymlp_leave_cpu(int cpu, int turn) { (void)cpu, (void)turn; }
+#endif
+
 /* Seconds from some fixed moment; never goes back. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN

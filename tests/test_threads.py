@@ -76,8 +76,8 @@ def assert_team(net, n_threads):
 def everything(n_threads, data, dtype, activation, optimizer):
     """Return what training with this many threads makes: losses, weights, outputs, gradients.
 
-    Work of a new kind begins with the team that it is asked for. It may then go on with one thread on
-    a busy machine, which is forgotten before each way to train.
+    Work of a new kind begins with the team that it is asked for. It may then go on with one thread
+    on a busy machine, which is forgotten before each way to train.
     """
     _threads.forget_trials()
     X, y = data
@@ -274,9 +274,9 @@ def test_show_config_names_the_facts(capsys):
 def test_the_faster_way_is_taken(team_rate, alone_rate):
     """It does nearly all of the work; where neither is clearly faster, the team stays."""
     teams = _threads.simulated_teams(team_rate, alone_rate, 3000)
-    assert teams[:3] == [True, True, False]
+    assert teams[:12] == 8 * [True] + 4 * [False]
     best = team_rate * 1.05 >= alone_rate
-    assert 0.98 < np.mean(np.array(teams) == best) < 1  # and the other one is tried again
+    assert 0.95 < np.mean(np.array(teams) == best) < 1  # and the other one is tried again
 
 
 @needs_openmp
