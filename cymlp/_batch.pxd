@@ -66,9 +66,10 @@ cdef void gather(
     Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs,
     Py_ssize_t n_ahead) noexcept nogil
 
-# Whether a first layer of n_units is to leave out the zeros of n_rows samples. The answer depends
-# on these alone.
-cdef bint is_sparse(
+# The time that a first layer of n_units takes for n_rows samples, in units of what it takes to
+# multiply all of their inputs: 1 where that is the fastest, less where zeros are to be left out. The
+# answer depends on the samples and the layer alone.
+cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units) noexcept nogil
 
@@ -87,9 +88,6 @@ cdef Targets targets_from(
 cdef int describe(
     Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs,
     Py_ssize_t n_outputs) except -1
-
-# Sets the order in which the samples are visited, None: as they stand. The caller keeps it alive.
-cdef int set_order(Samples* samples, order) except -1
 
 
 # Samples with the arrays that they stand in, checked once for all epochs. A sparse matrix takes

@@ -79,18 +79,28 @@ cdef void mark_nonzeros(
         next_column += block
 
 
-cdef bint is_sparse(
+cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units
 ) noexcept nogil:
+    cdef double share, limit = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
+    if samples.format == NONZEROS:
+        share = samples.row_starts[samples.n_rows] / (
+            <double> samples.n_rows * samples.n_inputs)
+        return share / limit
+    if samples.n_inputs < SPARSE_INPUTS:
+        return 1
+    share = nonzero_share(kernels, samples, first, n_rows)
+    return share / limit if share < limit else 1
+
+
+cdef double nonzero_share(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows
+) noexcept nogil:
+    """How many inputs of some samples are not zero, as far as a few of them tell."""
     cdef Py_ssize_t b, i, j, some = min(n_rows, DENSITY_ROWS), total = 0
-    cdef double share = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
     cdef const uint8_t* bytes
     cdef const void* row
-    if samples.format == NONZEROS:
-        return True
-    if samples.n_inputs < SPARSE_INPUTS:
-        return False
     for b in range(some):
         i = sample(samples, first + b * n_rows // some)
         row = samples.x + i * samples.x_stride
@@ -100,7 +110,7 @@ cdef bint is_sparse(
             bytes = <const uint8_t*> row
             for j in range(samples.n_inputs):
                 total += bytes[j] != 0
-    return total < share * <double> (some * samples.n_inputs)
+    return total / <double> (some * samples.n_inputs)
 
 
 cdef Inputs inputs_of(
@@ -108,7 +118,8 @@ cdef Inputs inputs_of(
     Py_ssize_t n_units, const BatchRows* rows
 ) noexcept nogil:
     cdef Inputs inputs = all_inputs(rows.x, 0)
-    if not is_sparse(kernels, samples, first, n_rows, n_units):
+    if samples.format != NONZEROS and first_layer_cost(
+            kernels, samples, first, n_rows, n_units) == 1:
         return inputs
     inputs.nonzeros.bits__bw = rows.nonzeros
     inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL
@@ -167,26 +178,6 @@ cdef int describe(
             raise ValueError("weight does not fit the samples")
         samples.weight = &weight_view[0]
     return 0
-
-
-cdef int set_order(Samples* samples, order) except -1:
-    cdef const int64_t[::1] view
-    samples.order = NULL
-    if order is None:
-        return 0
-    view = order
-    if view.shape[0] != samples.n_rows or not _all_below(view, samples.n_rows):
-        raise ValueError("order does not fit the samples")
-    samples.order = &view[0]
-    return 0
-
-
-cdef bint _all_below(const int64_t[::1] indices, Py_ssize_t limit) noexcept nogil:
-    cdef Py_ssize_t b
-    cdef bint beyond = False
-    for b in range(indices.shape[0]):  # without a way out, so that the compiler takes vectors
-        beyond |= <uint64_t> indices[b] >= <uint64_t> limit
-    return not beyond
 
 
 cdef class Described:

@@ -137,6 +137,9 @@ cdef double dense_update_item(
     Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step,
     char* scratch) noexcept nogil
 
+# Brings the transposed copy, where there is one, up to date with the whole kernel.
+cdef void dense_transpose(const Dense* layer) noexcept nogil
+
 # Updates one item by the gradient that the layer's parameters hold.
 cdef void dense_apply_item(
     const Dense* layer, Py_ssize_t index, int optimizer, const Step* step) noexcept nogil

@@ -178,27 +178,68 @@ cdef inline Py_ssize_t offset_of(
     return (before + in_panel) * <Py_ssize_t> layer.kernels.item_size
 
 
+# Where one vector of a kernel's rows, from `row` on, stands in the transposed copy.
+cdef struct Across:
+    char* first                     # of column 0
+    Py_ssize_t stride               # elements from one column to the next
+
+
+cdef inline Across across_of(const Dense* layer, Py_ssize_t row) noexcept nogil:
+    cdef Across across
+    cdef Panels panels = panels_of(layer.kernels, layer.n_inputs)
+    cdef Py_ssize_t q = row // panels.full_width, column = first_column(&panels, q)
+    across.stride = panel_width(&panels, q)
+    across.first = layer.transposed + (
+        layer.n_units * column + row - column) * <Py_ssize_t> layer.kernels.item_size
+    return across
+
+
 cdef void transpose_block(const Dense* layer, const Block* block, Py_ssize_t p) noexcept nogil:
     """Bring the transposed copy up to date with a block's part of a panel."""
     cdef const KernelTable* kernels = layer.kernels
-    cdef Panels across = panels_of(kernels, layer.n_inputs)
     cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
     cdef Py_ssize_t first = first_column(&block.panels, p)
     cdef Py_ssize_t width = panel_width(&block.panels, p)
     cdef Py_ssize_t n_columns = min(width, layer.n_units - first)
     cdef const char* values = layer.kernel.values + offset_of(layer, block, p)
-    cdef Py_ssize_t t, row, q, first_across, width_across
+    cdef Py_ssize_t t, row
+    cdef Across across
     for t in range(ceil_div(block.n_rows, lanes)):
-        row = block.first + t * lanes
-        q = row // across.full_width
-        first_across = first_column(&across, q)
-        width_across = panel_width(&across, q)
+        row = t * lanes
+        across = across_of(layer, block.first + row)
         kernels.transpose_tile(
-            min(lanes, block.n_rows - t * lanes), n_columns, values + t * lanes * width * item,
-            width,
-            layer.transposed + (
-                layer.n_units * first_across + first * width_across + row - first_across
-            ) * item, width_across)
+            min(lanes, block.n_rows - row), n_columns, values + row * width * item, width,
+            across.first + first * across.stride * item, across.stride)
+
+
+cdef inline void claim_transposed(
+    const Dense* layer, const Block* block, Py_ssize_t p, Py_ssize_t row
+) noexcept nogil:
+    """Ask for a tile's share of what `transpose_block` is going to write.
+
+    Tiles of some rows lie side by side in a vector of the copy: each takes a part of its columns.
+    """
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size, tile = kernels.tile_rows
+    cdef Py_ssize_t first = first_column(&block.panels, p)
+    cdef Py_ssize_t n_columns = min(panel_width(&block.panels, p), layer.n_units - first)
+    cdef Py_ssize_t inside = row % lanes
+    cdef Py_ssize_t start = n_columns * inside // lanes
+    cdef Py_ssize_t stop = n_columns * min(lanes, inside + tile) // lanes
+    cdef Across across = across_of(layer, block.first + row - inside)
+    kernels.claim_lines(
+        stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
+
+
+cdef void dense_transpose(const Dense* layer) noexcept nogil:
+    cdef Py_ssize_t index, p
+    cdef Block block
+    if layer.transposed == NULL:
+        return
+    for index in range(n_items(layer) - 1):
+        block = block_of(layer, index)
+        for p in range(block.panels.n_panels):
+            transpose_block(layer, &block, p)
 
 
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
@@ -240,6 +281,7 @@ cdef double update_block(
     cdef const char* left = scratch + TILE_BYTES
     cdef const char* right = delta__bo
     cdef Ahead ahead
+    cdef bint transposes = layer.transposed != NULL and not keeps_gradient(optimizer)
     cdef double squares = 0
     if layer.is_narrow:
         left, left_stride = delta__bo + block.first * item, delta_stride
@@ -255,6 +297,8 @@ cdef double update_block(
         squares += squares_of(layer, offset, block.n_rows * width)
         for t in range(ceil_div(block.n_rows, tile_rows)):
             count = min(tile_rows, block.n_rows - t * tile_rows)
+            if transposes:
+                claim_transposed(layer, block, p, t * tile_rows)
             ahead = ahead_of(
                 &layer.kernel, offset, count * width * item,
                 next_delta(&block.panels, p, t * CACHE_LINE // item))
@@ -263,7 +307,7 @@ cdef double update_block(
                 right_stride, scratch, &ahead)
             update_span(kernels, &layer.kernel, offset, count * width, scratch, optimizer, step)
             offset += count * width * item
-        if layer.transposed != NULL and not keeps_gradient(optimizer):
+        if transposes:
             transpose_block(layer, block, p)
     return squares
 

@@ -313,11 +313,12 @@ class BaseMLP(BaseEstimator):
         network = self._network
         # A network that continues an early-stopped one starts from the best weights so far.
         best_weights = network.get_weights() if held_out else []
-        training = network._training(network._prepare(X, target, sample_weight))
+        described = network._describe(network._prepare(X, target, sample_weight))
         self.n_iter_ = 0
         try:
             for _ in range(1 if incremental else self.max_iter):
-                self.loss_ = network._run_epoch(training, batch_size, self.shuffle)["loss"]
+                (logs,) = network._run_epochs(described, 1, batch_size, self.shuffle)
+                self.loss_ = logs["loss"]
                 self.n_iter_ += 1
                 self.t_ += n_samples
                 self.loss_curve_ = [*self.loss_curve_, self.loss_]

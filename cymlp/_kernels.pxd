@@ -1,6 +1,6 @@
 """The border to the C kernels, src/kernels.h, whose comments say what each kernel does."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" nogil:
@@ -26,7 +26,7 @@ cdef extern from "kernels.h" nogil:
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
-        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_scale, l2
+        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, l2
 
     ctypedef struct Targets "cymlp_targets":
         const int32_t* labels__b
@@ -45,6 +45,47 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct Next "cymlp_next":
         const char* start
         size_t step
+
+    ctypedef struct RowSamples "cymlp_samples":
+        const char* x
+        Py_ssize_t x_stride
+        const int32_t* labels
+        const char* values
+        Py_ssize_t values_stride
+        const double* weight
+        const int64_t* order
+
+    ctypedef struct RowParameters "cymlp_parameters":
+        void* values
+        void* slots[2]
+
+    ctypedef struct RowLayer "cymlp_row_layer":
+        size_t n_inputs
+        size_t n_units
+        int is_narrow
+        int activation
+        double l2
+        int l2_per_weight
+        RowParameters kernel
+        RowParameters bias
+        void* y__o
+        void* delta__o
+
+    ctypedef struct RowNetwork "cymlp_row_network":
+        size_t n_layers
+        RowLayer* layers
+        int loss
+        int optimizer
+        Step step
+        int wants_accuracy
+        double accuracy_threshold
+
+    ctypedef struct Sums "cymlp_sums":
+        double loss
+        double hits
+        double weight
+
+    void cymlp_correct_step(Step* step, double number)
 
     ctypedef void (*Activate)(
         size_t n_rows, size_t n_units, void* z__bo, size_t z_stride) noexcept nogil
@@ -103,6 +144,7 @@ cdef extern from "kernels.h" nogil:
         void (*column_sum)(
             size_t n_rows, size_t width, const void* delta__bp, size_t delta_stride,
             void* sum__p) noexcept nogil
+        void (*claim_lines)(size_t n, const void* first, size_t stride) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil
@@ -111,6 +153,9 @@ cdef extern from "kernels.h" nogil:
         void (*accuracy)(
             size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,
             Targets targets, double threshold, double* hit__b) noexcept nogil
+        void (*train_rows)(
+            const RowNetwork* network, const RowSamples* samples, size_t first, size_t n_samples,
+            size_t n_steps, Sums* sums) noexcept nogil
         Activate* activate
         ActivateBackward* activate_backward
         LossRows* loss

@@ -4,8 +4,6 @@ import os
 
 import numpy as np
 
-from libc.math cimport pow
-
 cdef Isa[CYMLP_N_ISAS] ISAS
 cymlp_detect_isas(ISAS)
 
@@ -112,9 +110,8 @@ cdef Step optimizer_step(
     out.beta_1 = beta_1
     out.beta_2 = beta_2
     out.epsilon = epsilon
-    out.m_scale = 1 / (1 - pow(beta_1, <double> step))
-    out.v_scale = 1 / (1 - pow(beta_2, <double> step))
     out.l2 = l2
+    cymlp_correct_step(&out, <double> step)
     return out
 
 

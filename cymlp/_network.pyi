@@ -8,11 +8,13 @@ from cymlp._batch import Described
 from cymlp._program import Program
 from cymlp._validate import SparseRows
 
+def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
+
 class Network(Program):
     @property
     def iteration(self) -> int: ...
     @property
-    def watch(self) -> dict[str, Any]: ...
+    def team(self) -> int: ...
     def set_all(self, names: Sequence[str], values: Sequence[NDArray[Any]]) -> None: ...
     def compile(
         self,
@@ -34,11 +36,14 @@ class Network(Program):
     def train(
         self,
         samples: Described,
-        order: NDArray[np.int64] | None,
         batch_size: int,
+        results: list[tuple[float, float]],
+        *,
+        n_epochs: int = 1,
+        shuffle: tuple[int, int] | None = None,
         tick: Callable[[int, float, float], object] | None = None,
         n_threads: int = 0,
-    ) -> tuple[float, float]: ...
+    ) -> None: ...
     def gradients(
         self,
         x: NDArray[Any],

@@ -8,6 +8,8 @@ one thread in a fixed order: results do not depend on the number of threads.
 A batch so large that this could not be interrupted in time is taken in slices of rows, whose
 gradients are summed in memory. Until they are complete, and the optimizer takes them all at once,
 the batch can be dropped and the network is as the last one left it.
+
+Batches of a single sample are too short for all this: one call of a kernel trains on many of them.
 """
 
 import os
@@ -16,33 +18,39 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport (
-    Arena, BatchRows, Described, Format, Samples, address, gather, inputs_of, is_sparse, rows_room,
-    set_order, take_rows, total_weight, weight_at)
+    REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
+    inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
-    dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of, scratch_size)
+    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
+    scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, Step, optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, RowLayer, RowNetwork, RowSamples, Step, Sums,
+    optimizer_step)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport (
-    TRIAL, TeamWatch, begin_stretch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch,
-    threads_for)
+    STRETCH, TeamWatch, cymlp_barrier, cymlp_now, cymlp_team_size, end_stretch, stretch_seconds,
+    team_of, threads_for, watch_for)
 
-# Seconds between two looks at pending signals, and between two returns to Python.
+cdef extern from "shuffle.h" nogil:
+    void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
+
+# Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
 # Operations between two looks at the clock, and what to count for the overhead of a call.
 cdef double CLOCK_FLOPS = 2e6
 cdef double CALL_FLOPS = 1e3
-# The part of a sparse first layer's operations that is spared, and the operations that take as long
-# as fetching a parameter that another core has changed.
-cdef double SPARED_SHARE = 0.6
-cdef double FETCH_FLOPS = 80
+# Operations of a step per parameter below which a team is not even tried: in each step a thread has
+# to fetch what the others have made of their parameters.
+cdef double FETCH_FLOPS = 40
+# The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
+cdef double OPTIMIZER_ROWS = 20
 # Operations and rows of an update that may be fused with its optimizer; it cannot be dropped then.
 cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
@@ -59,6 +67,7 @@ cdef struct Run:
     int optimizer
     bint fused                      # updates move the parameters at once: see _is_fused
     Py_ssize_t slice_rows           # of a batch, in memory at once
+    double first_layer_cost         # see first_layer_cost; the same for all batches of a run
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -69,6 +78,27 @@ cdef struct Run:
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
+
+
+# How the items of an update are shared out: each thread has a run of them, of nearly equal cost. A
+# run stays with its thread from step to step, and in the cache of its core.
+cdef struct Shares:
+    int team
+    const Dense* first_layer
+    double first_cost, cost         # per parameter, of the first layer and of the others
+    double before, total            # cost of the items that have been given away, and of all
+
+
+cdef inline int owner(Shares* shares, const Dense* layer, Py_ssize_t index) noexcept nogil:
+    """The thread that updates an item; asked for all items in turn."""
+    cdef double cost, middle
+    if shares.team == 1:
+        return 0
+    cost = parameters_of(layer, index)
+    cost *= shares.first_cost if layer == shares.first_layer else shares.cost
+    middle = shares.before + cost / 2
+    shares.before += cost
+    return min(shares.team - 1, <int> (middle * shares.team / shares.total))
 
 
 cdef void wait_for_team(int team) noexcept nogil:
@@ -91,6 +121,15 @@ cdef bint agree_to_stop(Run* run, int thread, int team, int* turn) noexcept nogi
     return run.agreed[turn[0]]
 
 
+def shuffled(Py_ssize_t n_samples, shuffle):
+    """Return the order in which `Network.train` visits samples for the key of an epoch."""
+    cdef uint64_t key0, key1
+    key0, key1 = shuffle
+    order = np.empty(n_samples, np.int64)
+    cymlp_shuffle(n_samples, key0, key1, <int64_t*> address(order))
+    return order
+
+
 cdef class Network(Program):
     """A program that can be trained; `Sequential` is its public face.
 
@@ -104,7 +143,7 @@ cdef class Network(Program):
 
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef object owner               # process in which a call trains the network, 0: none does
-    cdef readonly TeamWatch watch
+    cdef readonly int team          # threads that the last stretch of training was given
 
     cdef int optimizer
     cdef Step settings              # the optimizer's, before the corrections of a step
@@ -122,6 +161,8 @@ cdef class Network(Program):
     cdef double* squares            # per item of the update
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
+    cdef RowLayer* row_layers
+    cdef bint transposes_are_old    # steps by rows have left the transposed kernels behind
 
     def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
         cdef Py_ssize_t i
@@ -133,7 +174,8 @@ cdef class Network(Program):
         self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
         self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
         self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
-        if (self.outputs == NULL or self.deltas == NULL
+        self.row_layers = <RowLayer*> calloc(self.n_layers, sizeof(RowLayer))
+        if (self.outputs == NULL or self.deltas == NULL or self.row_layers == NULL
                 or self.output_rows == NULL or self.delta_rows == NULL):
             raise MemoryError
 
@@ -142,6 +184,7 @@ cdef class Network(Program):
         free(self.deltas)
         free(self.output_rows)
         free(self.delta_rows)
+        free(self.row_layers)
 
     def set_all(self, names, values):
         """Overwrite the arrays of these names in every layer, given layer by layer."""
@@ -223,16 +266,21 @@ cdef class Network(Program):
         return Described(
             x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
 
-    def train(self, Described samples not None, order, Py_ssize_t batch_size, tick=None,
-              int n_threads=0):
-        """Train on each sample once; return the averages of loss and accuracy.
+    def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
+              Py_ssize_t n_epochs=1, shuffle=None, tick=None, int n_threads=0):
+        """Train for some epochs, each of which visits every sample once.
 
         Parameters
         ----------
         samples : Described
             What `describe` made of them, of this network or one of the same shape.
-        order : ndarray of shape (samples,), int64, or None
         batch_size : int
+        results : list
+            After each epoch its averages (loss, accuracy) are appended.
+        n_epochs : int
+        shuffle : tuple of int, optional
+            The `_random.key` of the first epoch's order; without it, samples are visited as they
+            stand.
         tick : callable(samples_done, loss, accuracy), optional
             Called about every 30 ms.
         n_threads : int
@@ -243,9 +291,21 @@ cdef class Network(Program):
         When a signal handler or `tick` raises, the network stands as the last finished step left
         it.
         """
+        cdef Py_ssize_t epoch, n_rows = samples.samples.n_rows
+        cdef int64_t* order = NULL
+        cdef uint64_t key0 = 0, key1 = 0
+        if shuffle is not None:
+            key0, key1 = shuffle
+            array = np.empty(n_rows, np.int64)
+            order = <int64_t*> address(array)
         self._enter()
         try:
-            return self._run(samples, order, batch_size, self.optimizer, tick, n_threads)
+            for epoch in range(n_epochs):
+                if order != NULL:
+                    with nogil:
+                        cymlp_shuffle(n_rows, key0, key1 + epoch, order)
+                results.append(
+                    self._run(samples, order, batch_size, self.optimizer, tick, n_threads))
         finally:
             self.owner = 0
 
@@ -254,7 +314,7 @@ cdef class Network(Program):
         self._enter()
         try:
             samples = self.describe(x, labels, values, weight)
-            self._run(samples, None, len(x), CYMLP_GRADIENT, None, n_threads)
+            self._run(samples, NULL, len(x), CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
             return [self.get(i, name) for i in range(self.n_layers) for name in names]
         finally:
@@ -298,44 +358,61 @@ cdef class Network(Program):
             self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
-    cdef _run(self, Described samples, order, Py_ssize_t batch_size, int optimizer, tick,
-              int asked):
+    cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
+              int optimizer, tick, int asked):
+        """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
+        cdef bint by_rows
+        cdef TeamWatch* watch
+        cdef double flops, began
         cdef Py_ssize_t before, steps = 0
         if (samples.samples.n_inputs != self.layers[0].n_inputs
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
             raise ValueError("the samples were described for another network")
         run.samples = samples.samples
-        set_order(&run.samples, order)
+        run.samples.order = order
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
+        run.first_layer_cost = first_layer_cost(
+            self.kernels, &run.samples, 0, run.samples.n_rows, self.layers[0].n_units)
         run.fused = self._is_fused(shared)
         run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
         if not run.fused:
             self._need_gradients()
-        team = threads_for(self._work(shared), asked)
+        flops = self._step_flops(shared)
+        team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
+        by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
+        if by_rows:
+            self.transposes_are_old = True
+        elif self.transposes_are_old:
+            self._renew_transposes()
         while run.first < run.samples.n_rows:
             run.pause = run.late = False
             before = run.first
             steps = self.iteration
-            n_threads = begin_stretch(&self.watch, team)
-            run.next_look = run.pause_at = cymlp_now() + LOOK_EVERY
-            if n_threads > 1 and not self.watch.proven:
-                run.pause_at = cymlp_now() + TRIAL
-            if n_threads == 1:
+            watch = watch_for(team, flops, self.n_parameters) if team > 1 else NULL
+            n_threads = self.team = team_of(watch) if watch != NULL else 1
+            began = cymlp_now()
+            run.next_look = began + LOOK_EVERY
+            run.pause_at = began + (stretch_seconds(watch) if watch != NULL else STRETCH)
+            if by_rows:
+                with nogil:
+                    self._train_by_rows(shared, steps)
+            elif n_threads == 1:
                 with nogil:
                     self._train(shared, steps, 0, 1)
             else:
                 with nogil, parallel(num_threads=n_threads):
                     self._train(shared, steps, threadid(), cymlp_team_size())
-            end_stretch(&self.watch, n_threads)
+            if watch != NULL:
+                end_stretch(watch, run.first - before, cymlp_now() - began)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
             propagate(run.stop or raise_pending_signal() < 0)
@@ -343,16 +420,11 @@ cdef class Network(Program):
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
-    cdef double _work(self, const Run* run) noexcept nogil:
-        """Operations of a step, or 0 where a team would lose more than it gains.
-
-        In each step a thread fetches what the others have made of their parameters.
-        """
+    cdef double _step_flops(self, const Run* run) noexcept nogil:
+        """Operations of a step, but for the zeros that are left out."""
         cdef const Dense* layer = &self.layers[0]
-        cdef double flops = 3 * self._flops_per_row() * run.batch_size
-        if is_sparse(self.kernels, &run.samples, 0, run.samples.n_rows, layer.n_units):
-            flops -= SPARED_SHARE * 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
-        return flops if flops > FETCH_FLOPS * self.n_parameters else 0
+        cdef double first = 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        return 3 * self._flops_per_row() * run.batch_size - (1 - run.first_layer_cost) * first
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
@@ -387,6 +459,60 @@ cdef class Network(Program):
                 run.loss += weight * self._penalty(weight)
                 run.weight += weight
         cymlp_restore_denormals(denormals)
+
+    cdef void _train_by_rows(self, Run* run, Py_ssize_t steps) noexcept nogil:
+        """Like `_train`, a step for each sample; leaves the transposed kernels as they are."""
+        cdef RowSamples samples
+        cdef RowNetwork network
+        cdef Sums sums
+        cdef Py_ssize_t n_rows
+        cdef double flops = 3 * self._flops_per_row() + CALL_FLOPS
+        cdef Py_ssize_t most = 1 + <Py_ssize_t> (CLOCK_FLOPS / flops)
+        cdef uint64_t denormals = cymlp_flush_denormals()
+        self._describe_rows(run, &samples, &network)
+        while run.first < run.samples.n_rows and not run.pause:
+            n_rows = min(most, run.samples.n_rows - run.first)
+            sums.loss, sums.hits, sums.weight = run.loss, run.hits, run.weight
+            self.kernels.train_rows(&network, &samples, run.first, n_rows, steps, &sums)
+            run.loss, run.hits, run.weight = sums.loss, sums.hits, sums.weight
+            run.first += n_rows
+            steps += n_rows
+            self._is_due(run, n_rows * flops)
+            run.pause = run.late
+        cymlp_restore_denormals(denormals)
+
+    cdef void _describe_rows(
+        self, const Run* run, RowSamples* samples, RowNetwork* network
+    ) noexcept nogil:
+        cdef Py_ssize_t i
+        cdef int s
+        cdef const Dense* layer
+        cdef RowLayer* row
+        samples.x, samples.x_stride = run.samples.x, run.samples.x_stride
+        samples.labels = run.samples.labels
+        samples.values, samples.values_stride = run.samples.values, run.samples.values_stride
+        samples.weight = run.samples.weight
+        samples.order = run.samples.order
+        for i in range(self.n_layers):
+            layer, row = &self.layers[i], &self.row_layers[i]
+            row.n_inputs, row.n_units = layer.n_inputs, layer.n_units
+            row.is_narrow, row.activation = layer.is_narrow, self._activation(i)
+            row.l2, row.l2_per_weight = layer.l2, layer.l2_per_batch
+            row.kernel.values, row.bias.values = layer.kernel.values, layer.bias.values
+            for s in range(2):
+                row.kernel.slots[s], row.bias.slots[s] = layer.kernel.slots[s], layer.bias.slots[s]
+            row.y__o, row.delta__o = self.outputs[i], self.deltas[i]
+        network.n_layers, network.layers = self.n_layers, self.row_layers
+        network.loss, network.optimizer, network.step = self.loss, run.optimizer, self.settings
+        network.wants_accuracy = self.wants_accuracy
+        network.accuracy_threshold = self.accuracy_threshold
+
+    cdef _renew_transposes(self):
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(self.n_layers):
+                dense_transpose(&self.layers[i])
+        self.transposes_are_old = False
 
     cdef bint _gradient_or_step(
         self, Run* run, Py_ssize_t n_rows, double weight, int thread, int team, int* turn
@@ -454,12 +580,13 @@ cdef class Network(Program):
         cdef Py_ssize_t i, index, item = 0
         cdef const Dense* layer
         cdef Inputs below
-        cdef double squares, before = 0
+        cdef double squares
+        cdef Shares shares = self._shares(run, n_rows, team)
         for i in range(self.n_layers):
             layer = &self.layers[i]
             below = self._inputs_of(i, inputs)
             for index in range(n_items(layer)):
-                if self._owner(layer, index, team, &before) == thread and not run.stop:
+                if owner(&shares, layer, index) == thread and not run.stop:
                     squares = dense_update_item(
                         layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
                         optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
@@ -472,27 +599,23 @@ cdef class Network(Program):
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
         """Move this thread's items of all layers by the gradients in memory."""
         cdef Py_ssize_t i, index
-        cdef double before = 0
+        cdef Shares shares = self._shares(run, 0, team)
         for i in range(self.n_layers):
             for index in range(n_items(&self.layers[i])):
-                if self._owner(&self.layers[i], index, team, &before) == thread:
+                if owner(&shares, &self.layers[i], index) == thread:
                     dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
 
-    cdef int _owner(
-        self, const Dense* layer, Py_ssize_t index, int team, double* before
-    ) noexcept nogil:
-        """The thread that updates an item: each has a run of them, of nearly equal work.
-
-        `before` counts the parameters of the items up to this one. A run stays with its thread
-        from step to step, and in the cache of its core.
-        """
-        cdef double size, middle
-        if team == 1:
-            return 0
-        size = parameters_of(layer, index)
-        middle = before[0] + size / 2
-        before[0] += size
-        return min(team - 1, <int> (middle * team / self.n_parameters))
+    cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
+        """How a team shares out an update of n_rows rows, from the first item on."""
+        cdef Shares shares
+        cdef double first = (self.layers[0].n_inputs + 1.0) * self.layers[0].n_units
+        shares.team = team
+        shares.first_layer = &self.layers[0]
+        shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
+        shares.cost = n_rows + OPTIMIZER_ROWS
+        shares.before = 0
+        shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        return shares
 
     cdef void _rows(
         self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,

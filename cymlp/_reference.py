@@ -581,6 +581,24 @@ def batches_of(x, target, batch_size, sample_weight=None):
         )
 
 
+def shuffled(n, rng):
+    """Return the order of Fisher and Yates's shuffle, from the raw 64-bit numbers of a generator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sorted(shuffled(5, np.random.default_rng(0)).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    order = np.arange(n)
+    raw = rng.bit_generator.random_raw(n)
+    for done in range(n - 1):
+        last = n - 1 - done
+        chosen = int(raw[done]) * (last + 1) >> 64
+        order[[chosen, last]] = order[[last, chosen]]
+    return order
+
+
 def epoch_loss(losses, batch_weights):
     """Return an epoch's loss: the batches' losses averaged by their samples (or their weights)."""
     return float(np.average(losses, weights=batch_weights))

@@ -10,7 +10,6 @@ cdef extern from "threads.h" nogil:
     bint cymlp_forked()
     int cymlp_notice_forks()
     double cymlp_now()
-    double cymlp_running()
 
 
 # As many threads as were asked for (0: as get_num_threads says), fewer where the work is too small
@@ -18,18 +17,33 @@ cdef extern from "threads.h" nogil:
 cdef int threads_for(double flops, int n_threads) except -1
 
 
-# Keeps a team from training where the machine's other work takes its cores away: threads that meet
-# every few microseconds then wait for each other's turns, a thousand times slower than one alone.
+# How work of one kind has been done lately, by a team and by one thread alone, and what is tried
+# next. A team of threads that meet every few microseconds is fast where they have their cores and
+# caches to themselves, no faster than one thread where each step moves more between the caches than
+# it computes, and a thousand times slower where a core is busy with other work. No rule tells these
+# apart beforehand: both ways are tried for some milliseconds, and the faster one is taken until it is
+# time to try again. Networks of the same shape share what was found out: each may be trained for
+# less than a trial takes.
 cdef struct TeamWatch:
-    double serial_until     # no team before then
-    double serial_for       # how long that pause is the next time
-    bint proven             # the last stretch of a team was not starved
-    double began, ran       # clock and running time at the start of a stretch of work
-    int team                # threads that the last stretch was given
+    int team                # threads, operations of a step and parameters of this kind of work
+    double step_flops
+    double n_parameters
+    int stage               # a Stage
+    bint alone              # what was faster
+    double[2] rate          # work per second when it was tried: by the team, alone
+    double work, seconds    # of the stage that is under way
+    double settled_for      # how long what was faster is taken without another trial
+    long long used          # when it was last asked for
 
 
-# How many threads a stretch of work gets, and the verdict after it. Results must not depend on it.
-# The stretch of a team that is not proven should be short: TRIAL seconds.
-cdef double TRIAL
-cdef int begin_stretch(TeamWatch* watch, int team) noexcept nogil
-cdef void end_stretch(TeamWatch* watch, int team) noexcept nogil
+# Seconds of work before a return to Python.
+cdef double STRETCH
+
+# What is known of work that a team may do. Called with the GIL, which guards it.
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters)
+
+# How many threads a stretch of work gets, for how many seconds at most, and the verdict after it.
+# Results must not depend on it.
+cdef int team_of(const TeamWatch* watch) noexcept nogil
+cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil
+cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil

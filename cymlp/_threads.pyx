@@ -2,19 +2,38 @@
 
 import os
 
+from libc.string cimport memset
+
 from cymlp._validate import MAX_THREADS, thread_count
 
 # Waking a team costs some microseconds: a thread must have this many operations to be worth it.
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# A waiting thread spins: one that was off its core for more of a stretch than this had to give
-# the core away. Shorter stretches say nothing. Seconds.
-cdef double STARVED_SHARE = 0.2
-cdef double SHORTEST_STRETCH = 2e-3
-TRIAL = 3e-3
-cdef double SHORTEST_PAUSE = 0.5
-cdef double LONGEST_PAUSE = 8.0
+# Seconds: a stretch of work; a trial; what was faster is taken for between these, and for
+# so many times as long as it took to try what was slower.
+STRETCH = 0.03
+cdef double TRIAL = 4e-3
+cdef double SHORTEST_SETTLED = 0.5
+cdef double LONGEST_SETTLED = 8.0
+cdef double SETTLED_TRIALS = 50
+# How much faster the other way must have been to be taken; and a stretch that is so much slower than
+# the trial was calls for another one. A shorter stretch says nothing.
+cdef double CLEARLY_FASTER = 1.05
+cdef double CLEARLY_SLOWER = 0.5
+cdef double SHORTEST_STRETCH = 1e-3
+
+cdef enum Stage:
+    WARM_UP  # by the team, and not counted: memory is touched for the first time
+    TEAM_TRIAL
+    ALONE_TRIAL
+    SETTLED
+
+cdef enum:
+    MOST_WATCHES = 16
+
+cdef TeamWatch[MOST_WATCHES] watches
+cdef long long asked_for = 0  # how often a watch was asked for
 
 cdef int chosen = 0  # by set_num_threads; 0: none
 cdef int cores = 0  # that this process may keep busy; 0: not looked up yet
@@ -97,25 +116,118 @@ cdef int threads_for(double flops, int n_threads) except -1:
     return 1 if worthwhile < 2 else min(allowed(n_threads), <int> worthwhile)
 
 
-cdef int begin_stretch(TeamWatch* watch, int team) noexcept nogil:
-    watch.began = cymlp_now()
-    watch.ran = cymlp_running()
-    watch.team = 1 if watch.began < watch.serial_until else team
-    return watch.team
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters):
+    """Return what is known of such work, or in the place of what was not asked for the longest."""
+    global asked_for
+    cdef int i, oldest = 0
+    asked_for += 1
+    for i in range(MOST_WATCHES):
+        if (watches[i].team == team and watches[i].step_flops == step_flops
+                and watches[i].n_parameters == n_parameters):
+            watches[i].used = asked_for
+            return &watches[i]
+        if watches[i].used < watches[oldest].used:
+            oldest = i
+    watches[oldest] = new_watch(team)
+    watches[oldest].step_flops = step_flops
+    watches[oldest].n_parameters = n_parameters
+    watches[oldest].used = asked_for
+    return &watches[oldest]
 
 
-cdef void end_stretch(TeamWatch* watch, int team) noexcept nogil:
-    cdef double now = cymlp_now()
-    cdef double elapsed = now - watch.began
-    cdef double off_core = elapsed - (cymlp_running() - watch.ran)
-    if team == 1 or elapsed < SHORTEST_STRETCH:
-        return
-    watch.proven = off_core < STARVED_SHARE * elapsed
-    if watch.proven:
-        watch.serial_for = SHORTEST_PAUSE
-        return
-    watch.serial_until = now + max(watch.serial_for, SHORTEST_PAUSE)
-    watch.serial_for = min(2 * max(watch.serial_for, SHORTEST_PAUSE), LONGEST_PAUSE)
+cdef TeamWatch new_watch(int team) noexcept nogil:
+    cdef TeamWatch watch
+    memset(&watch, 0, sizeof(watch))
+    watch.team = team
+    watch.stage = WARM_UP
+    watch.settled_for = SHORTEST_SETTLED
+    return watch
+
+
+def forget_trials():
+    """Forget whether teams were faster than one thread: the next work begins with its team."""
+    cdef int i
+    for i in range(MOST_WATCHES):
+        watches[i].team = 0
+
+
+cdef bint is_alone(const TeamWatch* watch) noexcept nogil:
+    return watch.stage == ALONE_TRIAL or (watch.stage == SETTLED and watch.alone)
+
+
+cdef int team_of(const TeamWatch* watch) noexcept nogil:
+    return 1 if is_alone(watch) else watch.team
+
+
+cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil:
+    return STRETCH if watch.stage == SETTLED else TRIAL - watch.seconds
+
+
+cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
+    watch.stage = stage
+    watch.work = watch.seconds = 0
+
+
+cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil:
+    cdef int way = is_alone(watch)
+    watch.work += work
+    watch.seconds += elapsed
+    if watch.stage == SETTLED:
+        if elapsed > SHORTEST_STRETCH and work < CLEARLY_SLOWER * watch.rate[way] * elapsed:
+            watch.settled_for = SHORTEST_SETTLED
+            enter(watch, TEAM_TRIAL)
+        elif watch.seconds > watch.settled_for:
+            enter(watch, TEAM_TRIAL)
+    elif watch.seconds >= TRIAL:
+        watch.rate[way] = watch.work / watch.seconds
+        if watch.stage == ALONE_TRIAL:
+            settle(watch)
+        else:
+            enter(watch, TEAM_TRIAL if watch.stage == WARM_UP else ALONE_TRIAL)
+
+
+cdef void settle(TeamWatch* watch) noexcept nogil:
+    """Take what was faster in the trials that have just ended."""
+    cdef int way = watch.alone
+    if watch.rate[1 - way] > CLEARLY_FASTER * watch.rate[way]:
+        watch.alone = not watch.alone
+        watch.settled_for = SHORTEST_SETTLED
+    else:
+        watch.settled_for = min(2 * watch.settled_for, LONGEST_SETTLED)
+    watch.settled_for = max(watch.settled_for, SETTLED_TRIALS * watch.seconds)
+    enter(watch, SETTLED)
+
+
+def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches):
+    """Return whether each of some stretches of work goes to a team rather than to one thread.
+
+    Parameters
+    ----------
+    team_rate, alone_rate : float
+        Work that a team, and one thread, do in a second.
+    n_stretches : int
+
+    Returns
+    -------
+    list of bool
+
+    Examples
+    --------
+    >>> simulated_teams(1.0, 2.0, 5)  # warm-up, two trials, the verdict
+    [True, True, False, False, False]
+    >>> simulated_teams(2.0, 1.0, 5)
+    [True, True, False, True, True]
+    """
+    cdef TeamWatch watch = new_watch(2)
+    cdef double seconds
+    cdef bint is_team
+    teams = []
+    for _ in range(n_stretches):
+        is_team = team_of(&watch) > 1
+        teams.append(is_team)
+        seconds = stretch_seconds(&watch)
+        end_stretch(&watch, seconds * (team_rate if is_team else alone_rate), seconds)
+    return teams
 
 
 def build_info():

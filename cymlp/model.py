@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from cymlp import _inference, _validate
+from cymlp._batch import Described
 from cymlp._inference import Predictor
 from cymlp._lower import check_optimizer, lower_layers, lower_training
-from cymlp._random import Purpose, restart, stream
+from cymlp._random import Purpose, key, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
 from cymlp.layers import Dense
@@ -21,14 +22,6 @@ from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
 
 __all__ = ["Predictor", "Sequential"]
-
-
-class _Training(NamedTuple):
-    """What the epochs of a fit have in common, and a small one must not work out again."""
-
-    samples: Any  # described for the network
-    n_samples: int
-    rng: np.random.Generator  # restarted for each epoch
 
 
 class Sequential:
@@ -343,18 +336,21 @@ class Sequential:
         validation = self._prepare_validation(validation_data, samples.n_inputs)
         progress = EpochProgress(epochs, len(samples), verbose)
         self.build(samples.n_inputs)
-        training = self._training(samples)
+        described = self._describe(samples)
+        tick = progress.update if progress.enabled else None
+        # Nobody looks between the epochs: they all are one call.
+        at_once = epochs if validation is None and not progress.enabled else 1
         history = History()
         try:
-            for epoch in range(epochs):
+            for epoch in range(0, epochs, at_once):
                 progress.start_epoch(epoch)
-                tick = progress.update if progress.enabled else None
-                logs = self._run_epoch(training, batch_size, shuffle, tick, threads)
+                logs = self._run_epochs(described, at_once, batch_size, shuffle, tick, threads)
                 if validation is not None:
                     scores = self._evaluate(validation, threads)
-                    logs |= {f"val_{k}": v for k, v in scores.items()}
-                progress.end_epoch(logs)
-                history.record(epoch, logs)
+                    logs[-1] |= {f"val_{k}": v for k, v in scores.items()}
+                progress.end_epoch(logs[-1])
+                for done, values in enumerate(logs, epoch):
+                    history.record(done, values)
         finally:
             progress.close()
         return history
@@ -376,36 +372,40 @@ class Sequential:
             )
         return samples
 
-    def _training(self, samples: Samples) -> _Training:
-        """Return what `_run_epoch` takes for these samples; the network is built."""
-        described = self._network.describe(
-            samples.x, samples.labels, samples.values, samples.weight
-        )
-        return _Training(described, len(samples), stream(self._seed, Purpose.SHUFFLE, 0))
+    def _describe(self, samples: Samples) -> Described:
+        """Return what the built network trains on."""
+        return self._network.describe(samples.x, samples.labels, samples.values, samples.weight)
 
-    def _run_epoch(
+    def _run_epochs(
         self,
-        training: _Training,
+        described: Described,
+        n_epochs: int,
         batch_size: int,
         shuffle: bool,
         tick: Callable[[int, dict[str, float]], None] | None = None,
         threads: int = 0,
-    ) -> dict[str, float]:
-        """Visit every sample once; return the averages of loss and metrics over the epoch."""
-        order = None
-        if shuffle:
-            order = np.arange(training.n_samples, dtype=np.int64)
-            restart(training.rng, self._seed, Purpose.SHUFFLE, self._epochs_done)
-            training.rng.shuffle(order)
+    ) -> list[dict[str, float]]:
+        """Train for some epochs; return the averages of loss and metrics over each."""
+        results: list[tuple[float, float]] = []
         report = None
         if tick is not None:
 
             def report(done: int, loss: float, accuracy: float) -> None:
                 tick(done, self._logs(loss, accuracy))
 
-        result = self._network.train(training.samples, order, batch_size, report, threads)
-        self._epochs_done += 1
-        return self._logs(*result)
+        try:
+            self._network.train(
+                described,
+                batch_size,
+                results,
+                n_epochs=n_epochs,
+                shuffle=key(self._seed, Purpose.SHUFFLE, self._epochs_done) if shuffle else None,
+                tick=report,
+                n_threads=threads,
+            )
+        finally:
+            self._epochs_done += len(results)
+        return [self._logs(*result) for result in results]
 
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
@@ -448,9 +448,9 @@ class Sequential:
         samples = self._prepare(X, y, sample_weight)
         if not self.built:
             self.build(samples.n_inputs)
-        training = self._network.describe(samples.x, samples.labels, samples.values, samples.weight)
-        loss, _ = self._network.train(training, None, len(samples), n_threads=threads)
-        return loss
+        results: list[tuple[float, float]] = []
+        self._network.train(self._describe(samples), len(samples), results, n_threads=threads)
+        return results[0][0]
 
     def gradients(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None

@@ -20,6 +20,7 @@
 #ifndef CYMLP_KERNELS_H
 #define CYMLP_KERNELS_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,8 +67,9 @@ typedef struct cymlp_step {
     double learning_rate;
     double momentum;
     double beta_1, beta_2, epsilon;
-    double m_scale, v_scale; /* Adam's bias corrections 1 / (1 - beta^t) */
-    double l2;               /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
+    double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
+    double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
+    double l2;           /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 
 /* The targets of some rows: either class labels or rows of values. */
@@ -98,6 +100,56 @@ typedef struct cymlp_nonzeros {
                                    them stand before those of a word */
     size_t stride;              /* words from one row to the next */
 } cymlp_nonzeros;
+
+/* Samples of which each is a step of its own. Strides are in bytes. */
+typedef struct cymlp_samples {
+    const char *x;
+    ptrdiff_t x_stride;
+    const int32_t *labels; /* NULL where values are given */
+    const char *values;
+    ptrdiff_t values_stride;
+    const double *weight; /* NULL: all 1 */
+    const int64_t *order; /* NULL: as they stand */
+} cymlp_samples;
+
+/* Parameters and the optimizer's moments of them, NULL where it has none. */
+typedef struct cymlp_parameters {
+    void *values, *slots[2];
+} cymlp_parameters;
+
+/* A layer that is trained row by row. */
+typedef struct cymlp_row_layer {
+    size_t n_inputs, n_units;
+    int is_narrow; /* its kernel lies as (units, inputs); never so in the first layer */
+    enum cymlp_activation activation;
+    double l2;
+    int l2_per_weight;       /* l2 is divided by a sample's weight */
+    cymlp_parameters kernel; /* in panels */
+    cymlp_parameters bias;   /* in whole vectors */
+    void *y__o, *delta__o;   /* memory of a step, whole vectors: zeros behind the last unit */
+    double squares;          /* as a step leaves them: of the weights before it */
+} cymlp_row_layer;
+
+typedef struct cymlp_row_network {
+    size_t n_layers;
+    cymlp_row_layer *layers;
+    enum cymlp_loss loss;
+    enum cymlp_optimizer optimizer; /* one that moves parameters */
+    cymlp_step step;                /* but for l2 and Adam's corrections */
+    int wants_accuracy;
+    double accuracy_threshold;
+} cymlp_row_network;
+
+/* Weighted sums over samples. */
+typedef struct cymlp_sums {
+    double loss, hits, weight;
+} cymlp_sums;
+
+/* Adam's bias corrections for the step with this number, counted from 1. */
+static inline void cymlp_correct_step(cymlp_step *step, double number) {
+    step->m_scale = 1 / (1 - pow(step->beta_1, number));
+    step->v_root_scale = sqrt(1 / (1 - pow(step->beta_2, number)));
+}
 
 /* In place on z. */
 typedef void cymlp_activate(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride);
@@ -188,6 +240,10 @@ typedef struct cymlp_kernels {
     void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
                        void *sum__p);
 
+    /* Asks for n cache lines, stride bytes apart, that will be written and that other cores may have
+     * read: to take them back takes as long as to fetch them. */
+    void (*claim_lines)(size_t n, const void *first, size_t stride);
+
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
      * rows that it has not. */
     void (*transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp, size_t src_width,
@@ -202,6 +258,11 @@ typedef struct cymlp_kernels {
      * single unit: whether both are on the same side, output > threshold and target > 0.5. */
     void (*accuracy)(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
                      cymlp_targets targets, double threshold, double *hit__b);
+
+    /* Takes n_samples steps, one with each sample from the one at `first` on, after n_steps others.
+     * Adds to the sums the loss before each step with its penalty, the hits and the weight. */
+    void (*train_rows)(const cymlp_row_network *network, const cymlp_samples *samples, size_t first,
+                       size_t n_samples, size_t n_steps, cymlp_sums *sums);
 
     cymlp_activate *activate[CYMLP_N_ACTIVATIONS];
     cymlp_activate_backward *activate_backward[CYMLP_N_ACTIVATIONS];

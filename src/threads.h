@@ -51,28 +51,25 @@ static inline void cymlp_in_child(void) { cymlp_fork_noticed = 1; }
 static inline int cymlp_notice_forks(void) { return pthread_atfork(NULL, NULL, cymlp_in_child); }
 #endif
 
-/* cymlp_now: seconds from some fixed moment; never goes back.
- * cymlp_running: seconds that the calling thread has been running on a core; where the system
- * cannot tell finely enough, the same as cymlp_now. */
+/* Seconds from some fixed moment; never goes back. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-static inline double cymlp_now(void) { return (double)GetTickCount64() * 1e-3; }
-
-static inline double cymlp_running(void) { return cymlp_now(); }
+static inline double cymlp_now(void) {
+    LARGE_INTEGER ticks, per_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&per_second);
+    return (double)ticks.QuadPart / (double)per_second.QuadPart;
+}
 #else
 #include <time.h>
 
-static inline double cymlp_clock(clockid_t clock) {
+static inline double cymlp_now(void) {
     struct timespec time;
-    clock_gettime(clock, &time);
+    clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
-
-static inline double cymlp_now(void) { return cymlp_clock(CLOCK_MONOTONIC); }
-
-static inline double cymlp_running(void) { return cymlp_clock(CLOCK_THREAD_CPUTIME_ID); }
 #endif
 
 #if defined(__clang__)

@@ -119,7 +119,7 @@ def allocations(batch_size):
     return count() - before
 
 net.train_on_batch(X, y, n_threads={n_threads})
-print(net._network.watch["team"])
+print(net._network.team)
 sizes = (250, 25, 249, 10)
 counts = [0] * len(sizes)
 for _ in range(4):  # memory, workers and the interpreter's own caches are there after the first

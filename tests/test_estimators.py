@@ -309,7 +309,7 @@ def test_number_of_threads_does_not_matter(estimator_class):
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 def test_initial_weights_have_scikit_learns_range(estimator_class, activation, monkeypatch):
-    monkeypatch.setattr(Sequential, "_run_epoch", lambda *_: {"loss": 0.0})
+    monkeypatch.setattr(Sequential, "_run_epochs", lambda *_: [{"loss": 0.0}])
     X, y = make_data(estimator_class)
     sizes = (400, 300)
     estimator = make_estimator(
@@ -416,14 +416,14 @@ def test_training_stops_when_the_loss_stands_still(estimator_class):
 def test_early_stopping_keeps_the_best_weights(estimator_class, monkeypatch):
     X, y = make_data(estimator_class)
     after_epoch = []
-    run_epoch = Sequential._run_epoch
+    run_epochs = Sequential._run_epochs
 
     def recorded(self, *arguments):
-        logs = run_epoch(self, *arguments)
+        logs = run_epochs(self, *arguments)
         after_epoch.append(self.get_weights())
         return logs
 
-    monkeypatch.setattr(Sequential, "_run_epoch", recorded)
+    monkeypatch.setattr(Sequential, "_run_epochs", recorded)
     estimator = make_estimator(
         estimator_class, early_stopping=True, max_iter=300, learning_rate_init=0.3
     ).fit(X, y)
@@ -501,14 +501,14 @@ def test_interrupted_fit_keeps_what_it_has(estimator_class, monkeypatch):
     X, y = make_data(estimator_class)
     expected = make_estimator(estimator_class, max_iter=2).fit(X, y)
     epochs = iter(range(3))
-    run_epoch = Sequential._run_epoch
+    run_epochs = Sequential._run_epochs
 
     def interrupted(self, *arguments):
         if next(epochs) == 2:
             raise KeyboardInterrupt
-        return run_epoch(self, *arguments)
+        return run_epochs(self, *arguments)
 
-    monkeypatch.setattr(Sequential, "_run_epoch", interrupted)
+    monkeypatch.setattr(Sequential, "_run_epochs", interrupted)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         estimator = make_estimator(estimator_class).fit(X, y)
     assert estimator.n_iter_ == len(estimator.loss_curve_) == 2

@@ -70,15 +70,16 @@ TEAMS = (2, 3, 4, 7, 16)
 
 def assert_team(net, n_threads):
     """Assert how many threads the last stretch of work was given, where there can be so many."""
-    assert net._network.watch["team"] == (n_threads if OPENMP else 1)
+    assert net._network.team == (n_threads if OPENMP else 1)
 
 
 def everything(n_threads, data, dtype, activation, optimizer):
     """Return what training with this many threads makes: losses, weights, outputs, gradients.
 
-    A network begins with the team that it is asked for. It may then go on with one thread on a busy
-    machine, so each way to train has a network of its own.
+    Work of a new kind begins with the team that it is asked for. It may then go on with one thread on
+    a busy machine, which is forgotten before each way to train.
     """
+    _threads.forget_trials()
     X, y = data
     widths = zip(HIDDEN, activation, strict=True)
     net = make_net(
@@ -101,11 +102,11 @@ def everything(n_threads, data, dtype, activation, optimizer):
     )
     numbers = [np.array(values) for values in history.history.values()]
     numbers += net.get_weights()
-    net = copy.deepcopy(net)
+    _threads.forget_trials()
     numbers.append(np.array(net.train_on_batch(X, y, n_threads=n_threads)))
     assert_team(net, n_threads)
     numbers += net.get_weights()
-    net = copy.deepcopy(net)
+    _threads.forget_trials()
     numbers += net.gradients(X, y, n_threads=n_threads)
     assert_team(net, n_threads)
     numbers.append(np.array(list(net.evaluate(X, y, n_threads=n_threads).values())))
@@ -130,9 +131,10 @@ def test_any_batch_size_with_any_number_of_threads(isa, dtype, n_samples):
     results = []
     for n_threads in (1, *TEAMS):
         net = make_net(700, [(900, "relu"), (3, "identity")], dtype=dtype)
+        _threads.forget_trials()
         losses = [net.train_on_batch(X, target, n_threads=n_threads)]
-        is_team = n_threads > 1 and OPENMP and n_samples >= 14
-        assert (net._network.watch["team"] > 1) == is_team
+        is_team = n_threads > 1 and OPENMP and n_samples >= 7
+        assert (net._network.team > 1) == is_team
         losses.append(net.train_on_batch(X, target, n_threads=n_threads))
         outputs = net.predict(X, n_threads=n_threads)
         results.append([np.array(losses), outputs, *net.get_weights()])
@@ -203,7 +205,7 @@ for n_threads, work in enumerate([
     lambda **n: net.layer_outputs(X, **n),
     lambda **n: net.evaluate(X, y, **n),
 ], start=2):
-    net.__setstate__(net.__getstate__())  # a network that has not been starved yet
+    cymlp._threads.forget_trials()  # of the work before
     cymlp.set_num_threads(1)
     work()
     cymlp.set_num_threads(n_threads + 20)
@@ -266,26 +268,36 @@ def test_show_config_names_the_facts(capsys):
     assert "openmp" in text.lower()
 
 
+@pytest.mark.parametrize(
+    ("team_rate", "alone_rate"), [(2, 1), (1, 2), (1e-3, 1), (1.03, 1), (1, 1.03)]
+)
+def test_the_faster_way_is_taken(team_rate, alone_rate):
+    """It does nearly all of the work; where neither is clearly faster, the team stays."""
+    teams = _threads.simulated_teams(team_rate, alone_rate, 3000)
+    assert teams[:3] == [True, True, False]
+    best = team_rate * 1.05 >= alone_rate
+    assert 0.98 < np.mean(np.array(teams) == best) < 1  # and the other one is tried again
+
+
 @needs_openmp
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot take cores away")
-def test_starved_team_makes_way_for_one_thread():
-    """Four threads on one core: each is off it for most of the time."""
+def test_change_of_team_in_an_epoch_changes_no_bit():
+    """Four threads on one core: the team is tried first, and both ways later."""
     code = """
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before there are workers
-X, y = np.tile(X, (40, 1)), np.tile(y, 40)  # an epoch of many stretches
+X, y = np.tile(X, (400, 1)), np.tile(y, 400)  # an epoch of many stretches
 weights = []
 for n_threads in (1, 4):
     net = Sequential([Dense(130, activation="relu"), Dense(10, activation="softmax")],
                      n_inputs=150, random_state=0)
     net.compile(optimizer="adam", loss="cross_entropy")
-    training = net._training(net._prepare(X, y))
     teams = []
-    net._network.train(training.samples, None, 250,
-                       lambda *_: teams.append(net._network.watch["team"]), n_threads)
+    net._network.train(net._describe(net._prepare(X, y)), 250, [], n_threads=n_threads,
+                       tick=lambda *_: teams.append(net._network.team))
     weights.append(b"".join(w.tobytes() for w in net.get_weights()))
-print(teams[0], min(teams), net._network.watch["serial_for"] > 0, weights[0] == weights[1])
+print(teams[0], sorted(set(teams)), weights[0] == weights[1])
 """
-    assert output_of(code) == ["4", "1", "True", "True"]
+    assert output_of(code) == ["4", "[1,", "4]", "True"]
 
 
 # -------------------------------------------------------------------------- Python threads, signals
@@ -439,8 +451,9 @@ net.compile(optimizer="adam", loss="cross_entropy")
 
 def result():
     mine = copy.deepcopy(net)
+    cymlp._threads.forget_trials()
     mine.fit(X[:64], y[:64], batch_size=64, verbose=0, n_threads=2)
-    return mine._network.watch["team"], b"".join(w.tobytes() for w in mine.get_weights())
+    return mine._network.team, b"".join(w.tobytes() for w in mine.get_weights())
 
 teams, codes = set(), set()
 for _ in range(1000):
@@ -511,11 +524,12 @@ from joblib import Parallel, delayed, parallel_config
 
 def job(seed, n_threads=None):
     import cymlp
+    cymlp._threads.forget_trials()
     net = cymlp.Sequential([Dense(300, activation="relu"), Dense(10, activation="softmax")],
                            n_inputs=150, random_state=seed)
     net.compile(optimizer="adam", loss="cross_entropy")
     net.train_on_batch(X, y, n_threads=n_threads)
-    team = net._network.watch["team"]
+    team = net._network.team
     net.fit(X, y, epochs=2, batch_size=500, verbose=0, n_threads=n_threads)
     return cymlp.get_num_threads(), team, b"".join(w.tobytes() for w in net.get_weights())
 

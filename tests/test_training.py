@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from conftest import assert_bitwise_equal, make_net, random_target, random_weigh
 
 from cymlp import Sequential
 from cymlp import _reference as reference
-from cymlp._random import Purpose, restart, stream
+from cymlp._network import shuffled
+from cymlp._random import Purpose, key, stream
 from cymlp.initializers import GlorotUniform, HeUniform
 from cymlp.layers import Dense
 from cymlp.losses import CrossEntropy
@@ -74,9 +76,9 @@ def net_for(weights, activations, loss, optimizer, dtype, l2=None, **options):
     )
 
 
-def assert_close(actual, expected, dtype, message=""):
+def assert_close(actual, expected, dtype, message="", least=1e-3):
     for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        bound = TOLERANCE[dtype] * max(np.abs(e).max(), 1e-3)
+        bound = TOLERANCE[dtype] * max(np.abs(e).max(), least)
         np.testing.assert_allclose(a, e, rtol=0, atol=bound, err_msg=f"{message} parameter {i}")
 
 
@@ -146,6 +148,122 @@ def test_apply_gradients_is_train_on_batch(isa, dtype, optimizer):
         one.apply_gradients(one.gradients(X, target))
         two.train_on_batch(X, target)
         assert_close(one.get_weights(), two.get_weights(), dtype)
+
+
+#: Layers around the ends of vectors, panels and blocks.
+SHAPES = [(3, [3, 2]), (2, [8, 1]), (17, [33, 5, 16]), (70, [49, 4])]
+
+
+def few_samples(dtype, n_inputs, units, head, hidden, loss, labels):
+    """Return (X, target, weights, activations); X holds ones and zeros."""
+    rng = np.random.default_rng(6)
+    X = (rng.random((8, n_inputs)) < min(0.5, 4 / n_inputs)).astype(int)
+    target = random_target(rng, loss, len(X), units[-1], labels)
+    weights = [w.astype(dtype) for w in random_weights(rng, n_inputs, units, scale=0.1)]
+    if not labels:
+        target = target.astype(dtype)
+    return X, target, weights, [hidden] * (len(units) - 1) + [head]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("hidden", ["identity", "relu", "sigmoid", "tanh", "softmax"])
+@pytest.mark.parametrize(
+    ("head", "loss"), [*HEADS, ("sigmoid", "cross_entropy"), ("softmax", "binary_cross_entropy")]
+)
+def test_steps_of_one_sample_equal_numpy(isa, dtype, head, loss, hidden, optimizer):
+    settings = OPTIMIZERS[optimizer][1]
+    sample_weight = np.array([1, 0.5, 2, 0, 1, 3, 0.25, 1])
+    for (n_inputs, units), weighted, labels in zip(
+        SHAPES, [True, False, True, False], [True, True, False, False], strict=True
+    ):
+        labels = labels and loss == "cross_entropy" and units[-1] > 1
+        X, target, weights, activations = few_samples(
+            dtype, n_inputs, units, head, hidden, loss, labels
+        )
+        l2 = [(0.05, True), *[(0.02, False)] * (len(units) - 1)] if weighted else None
+        net = make_net(
+            n_inputs,
+            list(zip(units, activations, strict=True)),
+            weights=weights,
+            loss=loss,
+            optimizer=OPTIMIZERS[optimizer][0],
+            dtype=dtype,
+            l2=l2,
+        )
+        shares = sample_weight if weighted else None
+        options = {"batch_size": 1, "shuffle": False, "sample_weight": shares, "verbose": 0}
+        history = net.fit(X.astype(dtype), target, epochs=2, **options)
+        batches = list(
+            reference.batches_of(
+                X.astype("float64"), target if labels else target.astype("float64"), 1, shares
+            )
+        )
+        expected, losses = reference.train(
+            [w.astype("float64") for w in weights],
+            activations,
+            loss,
+            batches * 2,
+            optimizer,
+            l2=l2,
+            eps=np.finfo(dtype).eps,
+            **settings,
+        )
+        # A weight that steps of a tenth have brought near zero is no more accurate than they are.
+        assert_close(net.get_weights(), expected, dtype, f"{n_inputs}-{units}", least=0.1)
+        shares = [b[2].sum() if weighted else 1 for b in batches]
+        np.testing.assert_allclose(
+            history.history["loss"],
+            [reference.epoch_loss(part, shares) for part in np.reshape(losses, (2, -1))],
+            rtol=TOLERANCE[dtype],
+        )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("n_inputs", "units"), SHAPES)
+def test_step_of_one_sample_is_a_batch_of_one(isa, dtype, n_inputs, units, optimizer):
+    """Bytes take the way of batches: the same bits, also in batches that follow."""
+    X, target, weights, activations = few_samples(
+        dtype, n_inputs, units, "sigmoid", "tanh", "binary_cross_entropy", labels=False
+    )
+    results = []
+    for rows in (X.astype(dtype), X.astype(np.uint8)):
+        net = make_net(
+            n_inputs,
+            list(zip(units, activations, strict=True)),
+            weights=weights,
+            loss="binary_cross_entropy",
+            optimizer=OPTIMIZERS[optimizer][0],
+            dtype=dtype,
+            l2=[(0.05, True), *[(0.02, False)] * (len(units) - 1)],
+            metrics=["accuracy"],
+        )
+        result = []
+        for batch_size in (1, 3, 1, 8):
+            result.append(net.fit(rows, target, batch_size=batch_size, verbose=0).history)
+        result.append(net.train_on_batch(rows[:1], target[:1]))
+        result += [a.tobytes() for a in (*net.gradients(rows, target), *net.get_weights())]
+        results.append(result)
+    assert results[0] == results[1]
+
+
+def test_network_recovers_from_divergence(isa, dtype):
+    """Steps of one sample leave nothing behind that new weights do not overwrite."""
+    X, target, weights, activations = few_samples(
+        dtype, 3, [3, 2], "tanh", "relu", "squared_error", labels=False
+    )
+    layers = list(zip([3, 2], activations, strict=True))
+    options = {"weights": weights, "dtype": dtype, "l2": [(0.1, False)] * 2}
+    net, other = (make_net(3, layers, **options) for _ in "ab")
+    net.set_weights([np.full_like(w, 2) for w in weights])
+    net.fit(np.full((2, 3), np.finfo(dtype).max), target[:2], batch_size=1, verbose=0)
+    assert np.isnan(net.get_weights()[2]).any()
+    net.set_weights(weights)
+    histories = [
+        n.fit(X.astype(dtype), target, batch_size=1, shuffle=False, verbose=0).history
+        for n in (net, other)
+    ]
+    assert histories[0] == histories[1]
+    assert_bitwise_equal(net.get_weights(), other.get_weights())
 
 
 def test_labels_are_one_hot_rows(isa, dtype):
@@ -562,26 +680,36 @@ def test_diverged_network_is_right_about_nothing():
 # --------------------------------------------------------------- what the epochs of a fit share
 
 
-@pytest.mark.parametrize("drawn", [0, 1, 5])
-def test_restarted_stream_is_a_new_one(drawn):
-    """However much the generator has drawn, an odd number of 32-bit halves included."""
-    rng = stream(2**64 - 1, Purpose.SHUFFLE, 3)
-    rng.integers(2**32, size=drawn, dtype=np.uint32)
-    restart(rng, 2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
-    expected = stream(2**63 + 5, Purpose.INITIAL_BIAS, 2**48 - 1)
-    np.testing.assert_array_equal(
-        rng.integers(2**32, size=9, dtype=np.uint32),
-        expected.integers(2**32, size=9, dtype=np.uint32),
-    )
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 1000])
+def test_order_of_samples_is_drawn_from_the_stream_of_the_epoch(n):
+    for seed, epoch in ((0, 0), (2**64 - 1, 3), (2**63 + 5, 2**48 - 1)):
+        rng = stream(seed, Purpose.SHUFFLE, epoch)
+        order = shuffled(n, key(seed, Purpose.SHUFFLE, epoch))
+        np.testing.assert_array_equal(order, reference.shuffled(n, rng))
+        np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
-@pytest.mark.parametrize("wrong", [[0, 1, 3], [0, -1, 2], [0, 1], [0, 1, 2, 2]])
-def test_wrong_order_is_refused(wrong):
-    net = Sequential([Dense(1)], n_inputs=2, random_state=0)
-    net.compile(optimizer="sgd", loss="squared_error")
-    training = net._training(net._prepare(np.ones((3, 2)), np.ones(3)))
-    with pytest.raises(ValueError, match="order does not fit"):
-        net._network.train(training.samples, np.array(wrong, np.int64), 1)
+def test_orders_are_equally_likely():
+    """Each of the six orders of three samples, in 6000 epochs: chi-squared with 5 degrees."""
+    orders = [tuple(shuffled(3, key(1, Purpose.SHUFFLE, epoch))) for epoch in range(6000)]
+    counts = np.array(list(Counter(orders).values()))
+    assert len(counts) == 6
+    assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # one in a thousand seeds is beyond
+
+
+def test_epochs_of_one_call_are_epochs_of_many():
+    """`fit` runs its epochs in one call where nobody looks between them."""
+    X, y = np.random.default_rng(0).normal(size=(2, 50, 3))
+    nets = [Sequential([Dense(3)], n_inputs=3, random_state=0) for _ in range(2)]
+    histories = []
+    for net, validation in zip(nets, (None, (X, y)), strict=True):
+        net.compile(optimizer="adam", loss="squared_error")
+        histories.append(net.fit(X, y, epochs=5, batch_size=16, validation_data=validation))
+    assert histories[0].history["loss"] == histories[1].history["loss"]
+    assert histories[0].epoch == histories[1].epoch == [0, 1, 2, 3, 4]
+    assert nets[0]._epochs_done == 5
+    for got, wanted in zip(nets[0].get_weights(), nets[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize(
@@ -592,9 +720,9 @@ def test_samples_of_another_network_are_refused(n_inputs, n_units, dtype):
     other = Sequential([Dense(n_units)], n_inputs=n_inputs, dtype=dtype, random_state=0)
     for net in (ours, other):
         net.compile(optimizer="sgd", loss="squared_error")
-    training = other._training(other._prepare(np.ones((3, n_inputs)), np.ones((3, n_units))))
+    described = other._describe(other._prepare(np.ones((3, n_inputs)), np.ones((3, n_units))))
     with pytest.raises(ValueError, match="another network"):
-        ours._network.train(training.samples, None, 1)
+        ours._network.train(described, 1, [])
 
 
 def test_training_keeps_the_arrays_alive():
@@ -604,8 +732,8 @@ def test_training_keeps_the_arrays_alive():
     for each in (expected, net):
         each.compile(optimizer="sgd", loss="squared_error")
     expected.fit(X, y, shuffle=False)
-    training = net._training(net._prepare(X, y))
+    described = net._describe(net._prepare(X, y))
     _ = [np.full((500, 3), np.nan, np.float32) for _ in range(50)]
-    net._run_epoch(training, 32, False)
+    net._run_epochs(described, 1, 32, False)
     for got, wanted in zip(net.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)

@@ -10,10 +10,10 @@
 
 #if defined(__clang__)
 #pragma clang attribute push( \
-    __attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), apply_to = function)
+    __attribute__((target("avx2,fma,prfchw,avx512f,avx512dq,avx512bw,avx512vl"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#pragma GCC target("avx2,fma,prfchw,avx512f,avx512dq,avx512bw,avx512vl")
 #endif
 
 #define ISA_NAME "avx512"

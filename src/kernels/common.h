@@ -31,8 +31,10 @@
 /* Asks for a cache line that will be read soon; any address will do. */
 #ifdef __GNUC__
 #define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
 #else
 #define PREFETCH(p) ((void)(p))
+#define PREFETCH_TO_WRITE(p) ((void)(p))
 #endif
 
 /* Has the compiler work an address out here. In front of a loop it would prepare one for each

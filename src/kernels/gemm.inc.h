@@ -143,7 +143,7 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
     while (x < with_prefetch) {
         UNROLL
         for (int a = 0; a < 3; a++) {
-            PREFETCH(ahead->line[a] + line);
+            PREFETCH_TO_WRITE(ahead->line[a] + line);
         }
         line += CACHE_LINE;
         PREFETCH(delta + next_delta);
@@ -198,6 +198,12 @@ static void NAME(column_sum)(size_t n_rows, size_t width, const void *delta__bp,
         }
         sum[0] = vec_add(vec_add(sum[0], sum[1]), vec_add(sum[2], sum[3]));
         vec_store((REAL *)sum__p + column, sum[0]);
+    }
+}
+
+static void NAME(claim_lines)(size_t n, const void *first, size_t stride) {
+    for (size_t line = 0; line < n; line++) {
+        PREFETCH_TO_WRITE((const char *)first + line * stride);
     }
 }
 

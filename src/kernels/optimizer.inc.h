@@ -1,23 +1,18 @@
 /* Optimizer steps on n parameters, given their gradient.
  *
  * Called through the table with a gradient tile in memory: inlined into the tile's function their
- * constants would push its accumulators out of the registers. */
-
-#define LOAD_PARAMETERS                                                                  \
-    const REAL *g__ = (const REAL *)g__n;                                                \
-    REAL *w__ = (REAL *)w__n, *slot0 = (REAL *)slot0__n, *slot1 = (REAL *)slot1__n;      \
-    const vec l2 = vec_set1((REAL)step->l2), rate = vec_set1((REAL)step->learning_rate); \
-    const vec momentum = vec_set1((REAL)step->momentum);                                 \
-    (void)slot0, (void)slot1, (void)rate, (void)momentum
+ * constants would push its accumulators out of the registers. The gradient of a single row has no
+ * accumulators, and is used up as it is computed. */
 
 #define LOAD(p) NAME(load_up_to)((p) + j, some, 0)
 #define STORE(p, v) NAME(store_up_to)((p) + j, some, v)
 
 static void NAME(store_gradient)(size_t n, const void *g__n, void *w__n, void *slot0__n,
                                  void *slot1__n, const cymlp_step *step) {
-    LOAD_PARAMETERS;
+    const vec l2 = vec_set1((REAL)step->l2);
+    (void)slot1__n;
     FOR_EACH_VEC(j, some, n) {
-        STORE(slot0, vec_fma(l2, LOAD(w__), LOAD(g__)));
+        STORE((REAL *)slot0__n, vec_fma(l2, LOAD((const REAL *)w__n), LOAD((const REAL *)g__n)));
     }
 }
 
@@ -30,63 +25,79 @@ static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n, vo
     }
 }
 
-static void NAME(sgd)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
-                      const cymlp_step *step) {
-    LOAD_PARAMETERS;
-    FOR_EACH_VEC(j, some, n) {
-        const vec w = LOAD(w__);
-        const vec g = vec_fma(l2, w, LOAD(g__));
-        STORE(w__, vec_sub(w, vec_mul(rate, g)));
-    }
+/* The scalars of a step, as vectors. */
+typedef struct {
+    vec l2, rate, momentum, beta_1, beta_2, rest_2, size, root_scale, epsilon;
+} NAME(factors);
+
+static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
+    NAME(factors) f;
+    f.l2 = vec_set1((REAL)step->l2);
+    f.rate = vec_set1((REAL)step->learning_rate);
+    f.momentum = vec_set1((REAL)step->momentum);
+    f.beta_1 = vec_set1((REAL)step->beta_1);
+    f.beta_2 = vec_set1((REAL)step->beta_2);
+    f.rest_2 = vec_set1((REAL)(1 - step->beta_2));
+    f.size = vec_set1((REAL)(step->learning_rate * step->m_scale));
+    f.root_scale = vec_set1((REAL)step->v_root_scale);
+    f.epsilon = vec_set1((REAL)step->epsilon);
+    return f;
 }
 
-/* v = momentum v + g; w -= rate v */
-static void NAME(momentum)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
-                           const cymlp_step *step) {
-    LOAD_PARAMETERS;
-    FOR_EACH_VEC(j, some, n) {
-        const vec w = LOAD(w__);
-        const vec g = vec_fma(l2, w, LOAD(g__));
-        const vec v = vec_fma(momentum, LOAD(slot0), g);
-        STORE(slot0, v);
-        STORE(w__, vec_sub(w, vec_mul(rate, v)));
-    }
-}
-
-/* v = momentum v + g; w -= rate (g + momentum v) */
-static void NAME(nesterov)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
-                           const cymlp_step *step) {
-    LOAD_PARAMETERS;
-    FOR_EACH_VEC(j, some, n) {
-        const vec w = LOAD(w__);
-        const vec g = vec_fma(l2, w, LOAD(g__));
-        const vec v = vec_fma(momentum, LOAD(slot0), g);
-        STORE(slot0, v);
-        STORE(w__, vec_sub(w, vec_mul(rate, vec_fma(momentum, v, g))));
-    }
-}
-
-/* D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, 2015, algorithm 1. */
-static void NAME(adam)(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
-                       const cymlp_step *step) {
-    LOAD_PARAMETERS;
-    const vec beta_1 = vec_set1((REAL)step->beta_1), beta_2 = vec_set1((REAL)step->beta_2);
-    const vec rest_1 = vec_set1((REAL)(1 - step->beta_1));
-    const vec rest_2 = vec_set1((REAL)(1 - step->beta_2));
-    const vec size = vec_set1((REAL)(step->learning_rate * step->m_scale));
-    const vec root_scale = vec_set1((REAL)sqrt(step->v_scale));
-    const vec epsilon = vec_set1((REAL)step->epsilon);
-    FOR_EACH_VEC(j, some, n) {
-        const vec w = LOAD(w__);
-        const vec g = vec_fma(l2, w, LOAD(g__));
-        const vec m = vec_fma(beta_1, LOAD(slot0), vec_mul(rest_1, g));
-        const vec v = vec_fma(beta_2, LOAD(slot1), vec_mul(rest_2, vec_mul(g, g)));
+/* Moves the parameters from w + j on by their gradient g; `some` says how many of them remain.
+ *
+ * Adam: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, 2015, algorithm 1. */
+static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(factors) f, vec g,
+                                    REAL *w__, REAL *slot0, REAL *slot1, size_t j, size_t some) {
+    const vec w = LOAD(w__);
+    vec way;
+    g = vec_fma(f.l2, w, g);
+    if (optimizer == CYMLP_SGD) {
+        way = vec_mul(f.rate, g);
+    } else if (optimizer == CYMLP_ADAM) {
+        const vec m = vec_fma(f.beta_1, vec_sub(LOAD(slot0), g), g);
+        const vec v = vec_fma(f.beta_2, LOAD(slot1), vec_mul(f.rest_2, vec_mul(g, g)));
         STORE(slot0, m);
         STORE(slot1, v);
-        const vec root = vec_fma(vec_sqrt(v), root_scale, epsilon);
-        STORE(w__, vec_sub(w, vec_quotient(vec_mul(size, m), root)));
+        way = vec_quotient(vec_mul(f.size, m), vec_fma(vec_sqrt(v), f.root_scale, f.epsilon));
+    } else { /* v = momentum v + g; w -= rate v or rate (g + momentum v) */
+        const vec v = vec_fma(f.momentum, LOAD(slot0), g);
+        STORE(slot0, v);
+        way = vec_mul(f.rate, optimizer == CYMLP_NESTEROV ? vec_fma(f.momentum, v, g) : v);
     }
+    STORE(w__, vec_sub(w, way));
 }
+
+/* By a gradient in memory, and by x^T delta, the gradient of a single row, for some rows of a panel
+ * of parameters. */
+#define OPTIMIZER(NAME_OF_IT, CODE)                                                          \
+    static void NAME(NAME_OF_IT)(size_t n, const void *g__n, void *w__n, void *slot0__n,     \
+                                 void *slot1__n, const cymlp_step *step) {                   \
+        const NAME(factors) f = NAME(factors_of)(step);                                      \
+        FOR_EACH_VEC(j, some, n) {                                                           \
+            NAME(move)(CODE, f, LOAD((const REAL *)g__n), (REAL *)w__n, (REAL *)slot0__n,    \
+                       (REAL *)slot1__n, j, some);                                           \
+        }                                                                                    \
+    }                                                                                        \
+    static void NAME(NAME_OF_IT##_outer)(size_t n_rows, size_t width, const REAL *x__i,      \
+                                         const REAL *delta__p, REAL *w__ip, REAL *slot0__ip, \
+                                         REAL *slot1__ip, const cymlp_step *step) {          \
+        const NAME(factors) f = NAME(factors_of)(step);                                      \
+        for (size_t i = 0; i < n_rows; i++) {                                                \
+            const vec xi = vec_set1(x__i[i]);                                                \
+            for (size_t p = 0; p < width; p += LANES) {                                      \
+                NAME(move)(CODE, f, vec_mul(xi, vec_load(delta__p + p)), w__ip, slot0__ip,   \
+                           slot1__ip, i * width + p, LANES);                                 \
+            }                                                                                \
+        }                                                                                    \
+    }
+
+OPTIMIZER(sgd, CYMLP_SGD)
+OPTIMIZER(momentum, CYMLP_MOMENTUM)
+OPTIMIZER(nesterov, CYMLP_NESTEROV)
+OPTIMIZER(adam, CYMLP_ADAM)
+
+#undef OPTIMIZER
 
 static double NAME(sum_of_squares)(size_t n, const void *w__n) {
     double sum = 0;
@@ -97,6 +108,5 @@ static double NAME(sum_of_squares)(size_t n, const void *w__n) {
     return sum;
 }
 
-#undef LOAD_PARAMETERS
 #undef LOAD
 #undef STORE

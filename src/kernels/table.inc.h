@@ -19,6 +19,7 @@
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
+#include "row_step.inc.h"
 
 /* Lets a test's own build reach what no table exports. */
 #ifdef CYMLP_EXPOSE
@@ -44,10 +45,12 @@ static const cymlp_kernels NAME(table) = {
     .turn_nonzeros = NAME(turn_nonzeros),
     .sparse_gradient = NAME(sparse_gradient),
     .column_sum = NAME(column_sum),
+    .claim_lines = NAME(claim_lines),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
     .all_finite = NAME(all_finite),
     .accuracy = NAME(accuracy),
+    .train_rows = NAME(train_rows),
     .activate =
         {
             [CYMLP_IDENTITY] = NAME(identity),

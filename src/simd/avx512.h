@@ -139,15 +139,10 @@ static inline REAL NAME(vec_largest)(vec v) { HALVES(_max, v); }
 
 #undef HALVES
 
-/* A first guess from the exponent, two of Newton's steps, and one that corrects the quotient. */
+/* A reciprocal of 14 bits, and one of Newton's steps for the quotient. */
 static FORCE_INLINE vec NAME(vec_quotient)(vec a, vec b) {
-    const vec one = vec_set1(1);
     b = vec_min(vec_set1(0x1p100f), b);
-    const __m512i guess = _mm512_sub_epi32(_mm512_set1_epi32(0x7ef311c7), _mm512_castps_si512(b));
-    vec r = _mm512_castsi512_ps(guess);
-    r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, one), r);
-    r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, one), r);
-    const vec q = vec_mul(a, r);
+    const vec r = _mm512_rcp14_ps(b), q = vec_mul(a, r);
     return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, q, a), q);
 }
 #define vec_quotient(a, b) NAME(vec_quotient)(a, b)

@@ -35,7 +35,7 @@ static void now(const char *format, ...) {
 
 /* ---- arrays ---- */
 
-enum { GUARD = 33, MOST_ARRAYS = 64 }; /* odd: an array lies one element off a 32 byte boundary */
+enum { GUARD = 33, MOST_ARRAYS = 128 }; /* odd: an array lies one element off a 32 byte boundary */
 
 static struct {
     char *start;
@@ -361,7 +361,7 @@ static void test_gradient_tile(void) {
         for (size_t vecs = 1; vecs <= k->panel_vecs; vecs++) {
             for (size_t lines = 0; lines < 100; lines += 33, n++) {
                 const size_t n_rows = rows[n % 4], width = vecs * k->lanes, stride = width + 3;
-                const size_t t = n % 3 ? k->tile_rows : width + 2;
+                const size_t t = k->tile_rows + (n % 3 ? 0 : 2);
                 void *strip = matrix(n_rows, n_inputs, t, -1, 1);
                 void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
                 const cymlp_ahead ahead = {{g, strip, delta}, lines, 0};
@@ -398,6 +398,16 @@ static void test_column_sum(void) {
         }
         done();
     }
+}
+
+/* Hints change nothing, whatever the address. */
+static void test_claim_lines(void) {
+    char bytes[5 * 64] = "kept";
+    now("claim_lines");
+    k->claim_lines(5, bytes, 64);
+    k->claim_lines(3, NULL, 1 << 20);
+    k->claim_lines(0, bytes, 64);
+    EXPECT(strcmp(bytes, "kept") == 0, "a line was changed", 0);
 }
 
 static void test_transpose_tile(void) {
@@ -955,7 +965,7 @@ static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g,
     default:
         state[1] = b1 * state[1] + (1 - b1) * g;
         state[2] = b2 * state[2] + (1 - b2) * g * g;
-        const wide root = sqrtl(state[2] * (wide)s->v_scale) + (wide)s->epsilon;
+        const wide root = sqrtl(state[2]) * (wide)s->v_root_scale + (wide)s->epsilon;
         state[0] -= rate * (wide)s->m_scale * state[1] / root;
         size[0] += rate * (wide)s->m_scale * size[1] / root;
     }
@@ -992,6 +1002,206 @@ static void test_update(void) {
     }
 }
 
+/* ---- steps of one row ---- */
+
+enum { N_LAYERS = 3, N_ROWS = 4 };
+
+/* A matrix or a vector (one row) of parameters: with zeros behind each row and as slots. */
+static cymlp_parameters parameters(size_t n_rows, size_t n_columns) {
+    cymlp_parameters out = {panels(n_rows, n_columns), {NULL, NULL}};
+    for (int s = 0; s < 2; s++) {
+        out.slots[s] = array(n_rows * whole_vecs(n_columns));
+        memset(out.slots[s], 0, n_rows * whole_vecs(n_columns) * k->item_size);
+    }
+    return out;
+}
+
+static cymlp_parameters copy_of(cymlp_parameters p, size_t n) {
+    const cymlp_parameters out = {copy(p.values, n), {copy(p.slots[0], n), copy(p.slots[1], n)}};
+    return out;
+}
+
+static void *zeros(size_t n) {
+    void *a = array(n);
+    memset(a, 0, n * k->item_size);
+    return a;
+}
+
+static void expect_same(cymlp_parameters actual, cymlp_parameters expected, size_t n,
+                        const char *what) {
+    for (size_t j = 0; j < n; j++) {
+        EXPECT(get(actual.values, j) == get(expected.values, j), what, j);
+        EXPECT(get(actual.slots[0], j) == get(expected.slots[0], j), "slot 0", j);
+        EXPECT(get(actual.slots[1], j) == get(expected.slots[1], j), "slot 1", j);
+    }
+}
+
+static size_t kernel_size(const cymlp_row_layer *layer) {
+    return layer->is_narrow ? layer->n_units * whole_vecs(layer->n_inputs)
+                            : layer->n_inputs * whole_vecs(layer->n_units);
+}
+
+static size_t in_kernel(const cymlp_row_layer *layer, size_t i, size_t o) {
+    return layer->is_narrow ? in_panels(layer->n_units, layer->n_inputs, o, i)
+                            : in_panels(layer->n_inputs, layer->n_units, i, o);
+}
+
+/* The other kernels on the transposed weights. */
+static void delta_below(const cymlp_row_layer *layer, const cymlp_row_layer *below) {
+    void *turned = panels(layer->n_units, layer->n_inputs);
+    for (size_t i = 0; i < layer->n_inputs; i++) {
+        for (size_t o = 0; o < layer->n_units; o++) {
+            put(turned, in_panels(layer->n_units, layer->n_inputs, o, i),
+                get(layer->kernel.values, in_kernel(layer, i, o)));
+        }
+    }
+    k->dense_row(layer->n_inputs, layer->n_inputs, layer->n_units, layer->delta__o, turned, NULL, 0,
+                 below->delta__o);
+    k->activate_backward[below->activation](1, below->n_units, below->y__o, 0, below->delta__o, 0);
+}
+
+static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer optimizer,
+                  cymlp_step step, double l2) {
+    const size_t n = kernel_size(layer);
+    void *g = zeros(n);
+    for (size_t i = 0; i < layer->n_inputs; i++) {
+        for (size_t o = 0; o < layer->n_units; o++) {
+            /* In double, for one rounding in either dtype. */
+            put(g, in_kernel(layer, i, o),
+                (wide)((double)get(x, i) * (double)get(layer->delta__o, o)));
+        }
+    }
+    k->update[optimizer](whole_vecs(layer->n_units), layer->delta__o, layer->bias.values,
+                         layer->bias.slots[0], layer->bias.slots[1], &step);
+    step.l2 = l2;
+    k->update[optimizer](n, g, layer->kernel.values, layer->kernel.slots[0], layer->kernel.slots[1],
+                         &step);
+}
+
+/* One step, kernel by kernel. */
+static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_targets targets,
+                            double weight, cymlp_step step, cymlp_sums *sums) {
+    cymlp_row_layer *layers = network->layers, *last = &layers[N_LAYERS - 1];
+    const double scale = weight > 0;
+    double loss, hit;
+    for (size_t i = 0; i < N_LAYERS; i++) {
+        const enum cymlp_activation f = layers[i].activation;
+        const void *below = i > 0 ? layers[i - 1].y__o : x;
+        if (layers[i].is_narrow) {
+            k->dense_dots(1, layers[i].n_units, layers[i].n_units, layers[i].n_inputs, &below,
+                          layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o, 0);
+        } else {
+            k->dense_row(layers[i].n_units, layers[i].n_units, layers[i].n_inputs, below,
+                         layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o);
+        }
+        k->activate[f](1, layers[i].n_units, layers[i].y__o, 0);
+    }
+    k->loss[network->loss](1, last->n_units, last->y__o, 0, targets, &scale, &loss, last->delta__o,
+                           0);
+    k->accuracy(1, last->n_units, last->y__o, 0, targets, network->accuracy_threshold, &hit);
+    k->activate_backward[last->activation](1, last->n_units, last->y__o, 0, last->delta__o, 0);
+    for (size_t i = N_LAYERS; i-- > 0;) {
+        const size_t n = kernel_size(&layers[i]);
+        const double by = layers[i].l2_per_weight ? weight : 1;
+        const double l2 = by > 0 ? layers[i].l2 / by : 0;
+        if (i > 0) {
+            delta_below(&layers[i], &layers[i - 1]);
+        }
+        loss += 0.5 * l2 * k->sum_of_squares(n, layers[i].kernel.values);
+        moved(&layers[i], i > 0 ? layers[i - 1].y__o : x, network->optimizer, step, l2);
+    }
+    sums->loss += weight * loss;
+    sums->hits += weight * hit;
+    sums->weight += weight;
+}
+
+static void train_rows_of(const size_t *sizes, size_t turn) {
+    static const int64_t order[N_ROWS] = {2, 0, 3, 1};
+    const double weight[N_ROWS] = {1, 0.25, 0, 3};
+    const size_t n_outputs = sizes[N_LAYERS], x_stride = sizes[0] + 2;
+    cymlp_row_layer layers[N_LAYERS], copies[N_LAYERS];
+    void *x = matrix(N_ROWS, sizes[0], x_stride, -1, 1),
+         *t = matrix(N_ROWS, n_outputs, n_outputs, 0, 1);
+    int32_t labels[N_ROWS];
+    cymlp_samples samples = {0};
+    cymlp_row_network network = {0}, other;
+    cymlp_sums sums = {1, 2, 3}, expected = sums;
+    const cymlp_step step = {0.1, 0.9, 0.9, 0.999, 1e-8, 0, 0, 0};
+    network.n_layers = N_LAYERS;
+    network.layers = layers;
+    network.loss = (enum cymlp_loss)(turn % CYMLP_N_LOSSES);
+    network.optimizer = CYMLP_SGD + (int)(turn % (CYMLP_N_OPTIMIZERS - CYMLP_SGD));
+    network.step = step;
+    network.wants_accuracy = 1;
+    network.accuracy_threshold = 0.5;
+    other = network;
+    other.layers = copies;
+    now("train_rows of %zu-%zu-%zu-%zu, loss %d, optimizer %d, turn %zu", sizes[0], sizes[1],
+        sizes[2], sizes[3], (int)network.loss, (int)network.optimizer, turn);
+    for (size_t i = 0; i < N_LAYERS; i++) {
+        const size_t whole = whole_vecs(sizes[i + 1]);
+        cymlp_row_layer *layer = &layers[i];
+        layer->n_inputs = sizes[i], layer->n_units = sizes[i + 1];
+        layer->activation = (enum cymlp_activation)((turn / 2 + i) % CYMLP_N_ACTIVATIONS);
+        layer->l2 = turn % 3 ? 0.1 * (double)i : 0;
+        layer->l2_per_weight = turn % 3 == 2;
+        layer->is_narrow = i > 0 && (turn + i) % 3 == 0;
+        layer->kernel = layer->is_narrow ? parameters(sizes[i + 1], sizes[i])
+                                         : parameters(sizes[i], sizes[i + 1]);
+        layer->bias = parameters(1, sizes[i + 1]);
+        layer->y__o = zeros(whole), layer->delta__o = zeros(whole);
+        copies[i] = *layer;
+        copies[i].kernel = copy_of(layer->kernel, kernel_size(layer));
+        copies[i].bias = copy_of(layer->bias, whole);
+        copies[i].y__o = zeros(whole), copies[i].delta__o = zeros(whole);
+    }
+    if (network.loss == CYMLP_CROSS_ENTROPY || network.loss == CYMLP_BINARY_CROSS_ENTROPY) {
+        layers[N_LAYERS - 1].activation = copies[N_LAYERS - 1].activation = CYMLP_SIGMOID;
+    }
+    for (size_t b = 0; b < N_ROWS; b++) {
+        labels[b] = (int32_t)(b * 5 % n_outputs);
+    }
+    samples.x = x, samples.x_stride = (ptrdiff_t)(x_stride * k->item_size);
+    samples.values_stride = (ptrdiff_t)(n_outputs * k->item_size);
+    samples.labels = turn % 2 ? labels : NULL, samples.values = turn % 2 ? NULL : t;
+    samples.weight = turn % 4 > 1 ? weight : NULL;
+    samples.order = turn % 5 ? order : NULL;
+    k->train_rows(&network, &samples, 1, N_ROWS - 1, 7, &sums);
+    for (size_t s = 1; s < N_ROWS; s++) {
+        const size_t b = samples.order ? (size_t)order[s] : s;
+        const void *values = element(t, b * n_outputs);
+        const cymlp_targets targets = {samples.labels ? labels + b : NULL,
+                                       samples.labels ? NULL : &values};
+        cymlp_step corrected = step;
+        cymlp_correct_step(&corrected, (double)(7 + s));
+        step_by_kernels(&other, element(x, b * x_stride), targets, samples.weight ? weight[b] : 1,
+                        corrected, &expected);
+    }
+    for (size_t i = 0; i < N_LAYERS; i++) {
+        const size_t whole = whole_vecs(sizes[i + 1]);
+        expect_same(layers[i].kernel, copies[i].kernel, kernel_size(&layers[i]), "kernel");
+        expect_same(layers[i].bias, copies[i].bias, whole, "bias");
+    }
+    expect_near((wide)sums.loss, (wide)expected.loss, 1e-12L * (1 + fabsl((wide)expected.loss)),
+                "loss", 0);
+    EXPECT(sums.hits == expected.hits, "hits", 0);
+    EXPECT(sums.weight == expected.weight, "weight", 0);
+    done();
+}
+
+static void test_train_rows(void) {
+    const size_t l = k->lanes, p = k->lanes * k->panel_vecs;
+    const size_t widths[] = {1, l, 3, l - 1, p, 2, p + 1, l + 1, k->block_rows + 1, 2 * p + 3, 5};
+    const size_t n_widths = sizeof widths / sizeof *widths;
+    for (size_t turn = 0; turn < 8 * n_widths; turn++) {
+        size_t sizes[N_LAYERS + 1];
+        for (size_t i = 0; i <= N_LAYERS; i++) {
+            sizes[i] = widths[(turn + i * (1 + turn / n_widths)) % n_widths];
+        }
+        train_rows_of(sizes, turn);
+    }
+}
+
 /* ---- all ---- */
 
 static void (*const tests[])(void) = {
@@ -1002,6 +1212,7 @@ static void (*const tests[])(void) = {
     test_pack_block,
     test_gradient_tile,
     test_column_sum,
+    test_claim_lines,
     test_transpose_tile,
     test_from_bytes,
     test_find_nonzeros,
@@ -1016,6 +1227,7 @@ static void (*const tests[])(void) = {
     test_loss,
     test_accuracy,
     test_update,
+    test_train_rows,
 };
 
 int main(void) {
