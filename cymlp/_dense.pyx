@@ -280,6 +280,7 @@ cdef double update_block(
     cdef Py_ssize_t next_strip = n_rows * tile_rows * item
     cdef const char* left = scratch + TILE_BYTES
     cdef const char* right = delta__bo
+    cdef Ahead ahead
     cdef bint transposes = layer.transposed != NULL and not keeps_gradient(optimizer)
     cdef double squares = 0
     if layer.is_narrow:
@@ -298,12 +299,12 @@ cdef double update_block(
             count = min(tile_rows, block.n_rows - t * tile_rows)
             if transposes:
                 claim_transposed(layer, block, p, t * tile_rows)
+            ahead = ahead_of(
+                &layer.kernel, offset, count * width * item,
+                next_delta(&block.panels, p, t * CACHE_LINE // item))
             kernels.gradient_tile(
                 count, width, n_rows, left + t * next_strip, left_stride, right + column * item,
-                right_stride, scratch,
-                ahead_of(
-                    &layer.kernel, offset, count * width * item,
-                    next_delta(&block.panels, p, t * CACHE_LINE // item)))
+                right_stride, scratch, &ahead)
             update_span(kernels, &layer.kernel, offset, count * width, scratch, optimizer, step)
             offset += count * width * item
         if transposes:

@@ -133,7 +133,7 @@ cdef extern from "kernels.h" nogil:
         void (*gradient_tile)(
             size_t n_inputs, size_t width, size_t n_rows, const void* strip__bt,
             size_t strip_stride, const void* delta__bp, size_t delta_stride, void* g__tp,
-            Ahead ahead) noexcept nogil
+            const Ahead* ahead) noexcept nogil
         void (*turn_nonzeros)(
             size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
         void (*sparse_gradient)(

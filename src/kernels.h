@@ -221,7 +221,7 @@ typedef struct cymlp_kernels {
      * inputs), inputs and outputs change places. */
     void (*gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
                           size_t strip_stride, const void *delta__bp, size_t delta_stride,
-                          void *g__tp, cymlp_ahead ahead);
+                          void *g__tp, const cymlp_ahead *ahead);
 
     /* The bits of one word, by input: word c * 64 + i tells which of the 64 rows from c * 64 on
      * have input i. rows__ci has room for whole runs of 64 rows. */

@@ -125,10 +125,13 @@ static FORCE_INLINE void NAME(gradient_row)(const int n_inputs, const int n_vecs
 
 static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vecs, size_t n_rows,
                                              const REAL *x, size_t x_stride, const REAL *delta,
-                                             size_t delta_stride, REAL *g, cymlp_ahead ahead) {
+                                             size_t delta_stride, REAL *g,
+                                             const cymlp_ahead *ahead) {
     const REAL *const end = x + n_rows * x_stride;
     const REAL *const with_prefetch =
-        x + (n_rows < ahead.n_lines ? n_rows : ahead.n_lines) * x_stride;
+        x + (n_rows < ahead->n_lines ? n_rows : ahead->n_lines) * x_stride;
+    const size_t next_delta = ahead->delta_offset;
+    size_t line = 0;
     vec sum[TILE_ROWS][PANEL_VECS];
     UNROLL
     for (int t = 0; t < n_inputs; t++) {
@@ -140,16 +143,16 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
     while (x < with_prefetch) {
         UNROLL
         for (int a = 0; a < 3; a++) {
-            PREFETCH_TO_WRITE(ahead.line[a]);
-            ahead.line[a] += CACHE_LINE;
+            PREFETCH_TO_WRITE(ahead->line[a] + line);
         }
-        PREFETCH(delta + ahead.delta_offset);
+        line += CACHE_LINE;
+        PREFETCH(delta + next_delta);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
         x += x_stride;
         delta += delta_stride;
     }
     while (x < end) {
-        PREFETCH(delta + ahead.delta_offset);
+        PREFETCH(delta + next_delta);
         NAME(gradient_row)(n_inputs, n_vecs, x, delta, sum);
         x += x_stride;
         delta += delta_stride;
@@ -165,7 +168,7 @@ static FORCE_INLINE void NAME(gradient_rows)(const int n_inputs, const int n_vec
 
 static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, const void *strip__bt,
                                 size_t strip_stride, const void *delta__bp, size_t delta_stride,
-                                void *g__tp, cymlp_ahead ahead) {
+                                void *g__tp, const cymlp_ahead *ahead) {
     switch (SHAPE(n_inputs, width / LANES)) {
 #define CASE(INPUTS, VECS)                                                                \
     case SHAPE(INPUTS, VECS):                                                             \

@@ -366,7 +366,7 @@ static void test_gradient_tile(void) {
                 void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
                 const cymlp_ahead ahead = {{g, strip, delta}, lines, 0};
                 now("gradient_tile of %zu inputs, %zu vectors, %zu rows", n_inputs, vecs, n_rows);
-                k->gradient_tile(n_inputs, width, n_rows, strip, t, delta, stride, g, ahead);
+                k->gradient_tile(n_inputs, width, n_rows, strip, t, delta, stride, g, &ahead);
                 for (size_t j = 0; j < n_inputs * width; j++) {
                     wide sum = 0, size = 0;
                     for (size_t b = 0; b < n_rows; b++) {
