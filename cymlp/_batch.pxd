@@ -67,8 +67,8 @@ cdef void gather(
     Py_ssize_t n_ahead) noexcept nogil
 
 # The time that a first layer of n_units takes for n_rows samples, in units of what it takes to
-# multiply all of their inputs: 1 where that is the fastest, less where zeros are to be left out. The
-# answer depends on the samples and the layer alone.
+# multiply all of their inputs: 1 where that is the fastest, less where zeros are to be left out.
+# The answer depends on the samples and the layer alone.
 cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units) noexcept nogil

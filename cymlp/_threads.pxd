@@ -23,8 +23,8 @@ cdef int threads_for(double flops, int n_threads) except -1
 # next. A team of threads that meet every few microseconds is fast where they have their cores and
 # caches to themselves, no faster than one thread where each step moves more between the caches than
 # it computes, and a thousand times slower where a core is busy with other work. No rule tells these
-# apart beforehand: both ways are tried for some milliseconds, and the faster one is taken until it is
-# time to try again. Networks of the same shape share what was found out: each may be trained for
+# apart beforehand: both ways are tried for some milliseconds, and the faster one is taken until it
+# is time to try again. Networks of the same shape share what was found out: each may be trained for
 # less than a trial takes.
 cdef struct TeamWatch:
     int team                # threads, operations of a step and parameters of this kind of work

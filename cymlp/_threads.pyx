@@ -10,20 +10,20 @@ from cymlp._validate import MAX_THREADS, thread_count
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# Seconds: a stretch of work; a trial, and a stretch of it; what was faster is taken for between these,
-# and for so many times as long as it took to try one thread.
+# Seconds: a stretch of work; a trial, and a stretch of it; what was faster is taken for between
+# these, and for so many times as long as it took to try one thread.
 STRETCH = 0.03
 cdef double TRIAL = 4e-3
 cdef double TRIAL_STRETCH = 1e-3
 cdef double SHORTEST_SETTLED = 0.05
 cdef double LONGEST_SETTLED = 8.0
 cdef double SETTLED_TRIALS = 10
-# A trial has so many stretches, or is so many times as long: the fastest stretch counts. Systems take
-# a core away for some milliseconds now and then, for reasons that have nothing to do with a team.
+# A trial has so many stretches, or is so many times as long: the fastest stretch counts. Systems
+# take a core away for some milliseconds now and then, whatever a team does.
 cdef int TRIAL_STRETCHES = 4
 cdef double LONGEST_TRIAL = 5
-# How much faster the other way must have been to be taken; and a stretch that is so much slower than
-# the trial was calls for another one. A shorter stretch says nothing.
+# How much faster the other way must have been to be taken; and a stretch that is so much slower
+# than the trial was calls for another one. A shorter stretch says nothing.
 cdef double CLEARLY_FASTER = 1.05
 cdef double CLEARLY_SLOWER = 0.5
 cdef double SHORTEST_STRETCH = 1e-2
