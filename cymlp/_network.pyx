@@ -675,8 +675,13 @@ cdef class Network(Program):
     ) noexcept nogil:
         """Each row's share of the batch's average; 0 in a batch without any weight."""
         cdef Py_ssize_t b
+        cdef double equal_share = 1 / weight if weight > 0 else 0
+        if samples.weight == NULL or weight <= 0:
+            for b in range(row, row + n_rows):
+                self.rows.scale[b] = equal_share
+            return
         for b in range(row, row + n_rows):
-            self.rows.scale[b] = weight_at(samples, first + b) / weight if weight > 0 else 0
+            self.rows.scale[b] = weight_at(samples, first + b) / weight
 
     cdef void _count(self, Run* run, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil:
         """Add the rows' losses and hits to the epoch's, in their order."""
