@@ -228,11 +228,10 @@ def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches)
 
     Examples
     --------
-    >>> teams = simulated_teams(1.0, 2.0, 20)  # a warm-up, two trials, the verdict
-    >>> teams.count(True)
-    8
-    >>> simulated_teams(2.0, 1.0, 20).count(False)
-    4
+    >>> simulated_teams(1.0, 2.0, 13)[-1]  # after a warm-up and two trials, of four stretches each
+    False
+    >>> simulated_teams(2.0, 1.0, 13)[-1]
+    True
     """
     cdef TeamWatch watch = new_watch(2)
     cdef double seconds

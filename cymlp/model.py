@@ -561,8 +561,9 @@ class Sequential:
         array([[6.],
                [8.]], dtype=float32)
         """
-        self._require("predict")
-        threads = _validate.thread_count("n_threads", n_threads)
+        if self._network is None:  # one row takes so little that a call of `_require` would show
+            self._not_built("predict")
+        threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
         out = _inference.predict(self._network, X, threads)
         if out is None:
             x = _validate.inputs("X", X, self.dtype, self.n_inputs)

@@ -27,11 +27,13 @@ static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n, vo
 
 /* The scalars of a step, as vectors. */
 typedef struct {
+    int is_penalized; /* one multiply-add in ten of Adam's would add zeros */
     vec l2, rate, momentum, beta_1, beta_2, rest_2, size, root_scale, epsilon;
 } NAME(factors);
 
 static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
     NAME(factors) f;
+    f.is_penalized = step->l2 != 0;
     f.l2 = vec_set1((REAL)step->l2);
     f.rate = vec_set1((REAL)step->learning_rate);
     f.momentum = vec_set1((REAL)step->momentum);
@@ -51,7 +53,7 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
                                     REAL *w__, REAL *slot0, REAL *slot1, size_t j, size_t some) {
     const vec w = LOAD(w__);
     vec way;
-    g = vec_fma(f.l2, w, g);
+    g = f.is_penalized ? vec_fma(f.l2, w, g) : g;
     if (optimizer == CYMLP_SGD) {
         way = vec_mul(f.rate, g);
     } else if (optimizer == CYMLP_ADAM) {
