@@ -170,7 +170,7 @@ $(BENCH_VENV)/.make/cymlp: dist/.wheel | $(BENCH_VENV)/.make/peers
 	$(BENCH) -m pip install --quiet --disable-pip-version-check dist/*.whl
 	touch $@
 
-bench: $(BENCH_VENV)/.make/cymlp ## time it and its peers; write tables and a plot (40 minutes)
+bench: $(BENCH_VENV)/.make/cymlp ## time it and its peers; write tables and a plot (25 minutes)
 	$(BENCH) benchmarks --wheel dist/*.whl $(BENCH_ARGS)
 
 bench-quick: $(BENCH_VENV)/.make/cymlp ## the same on a part of the work (4 minutes)
