@@ -9,15 +9,15 @@ from cymlp._dense cimport all_inputs, ceil_div
 cdef enum:
     CACHE_LINE = 64
 
-# Inputs that a first layer must have for its zeros to be looked for, the rows that are looked at,
-# and the share of non-zeros below which it is faster to multiply only these: the crossover that
-# benchmarks/ablations.py measures in layers from SPARSE_UNITS on. Of the units of a smaller layer
-# the first NO_SPARSE_UNITS gain nothing by it.
+# Inputs that a first layer must have for its zeros to be looked for, units that it must have more
+# than, the rows that are looked at, and the share of non-zeros below which it is faster to multiply
+# only these, where the layer has at least SPARSE_UNITS: the crossover that benchmarks/ablations.py
+# measures.
 cdef Py_ssize_t SPARSE_INPUTS = 64
+cdef Py_ssize_t DENSE_UNITS = 16
 cdef Py_ssize_t DENSITY_ROWS = 8
 cdef double SPARSE_SHARE = 0.38
 cdef double SPARSE_UNITS = 64
-cdef double NO_SPARSE_UNITS = 16
 
 
 cdef double total_weight(
@@ -85,13 +85,12 @@ cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units
 ) noexcept nogil:
-    cdef double gaining = max(1.0, n_units - NO_SPARSE_UNITS) / (SPARSE_UNITS - NO_SPARSE_UNITS)
-    cdef double share, limit = SPARSE_SHARE * min(1.0, gaining)
+    cdef double share, limit = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
     if samples.format == NONZEROS:
         share = samples.row_starts[samples.n_rows] / (
             <double> samples.n_rows * samples.n_inputs)
         return share / limit
-    if samples.n_inputs < SPARSE_INPUTS:
+    if samples.n_inputs < SPARSE_INPUTS or n_units <= DENSE_UNITS:
         return 1
     share = nonzero_share(kernels, samples, first, n_rows)
     return share / limit if share < limit else 1
