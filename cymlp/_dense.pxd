@@ -8,7 +8,7 @@ from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Nonze
 # Parameters of a layer with what training keeps for each of them, all in the same layout.
 cdef struct Parameters:
     char* values
-    char* slots[2]        # the optimizer's moments; NULL where it has none
+    char* slots[3]        # the optimizer's moments; NULL where it has none
     char* gradient        # NULL until somebody asks for gradients
 
 
@@ -18,6 +18,7 @@ cdef struct Dense:
     Py_ssize_t n_units
     bint is_narrow        # its kernel lies the other way round: see is_narrow()
     int activation
+    double alpha          # the activation's own parameter
     double l2             # penalty l2 / 2 * sum of the squared weights ...
     bint l2_per_batch     # ... divided by the sum of the weights of the batch's samples
     Parameters kernel     # (inputs, units) in panels of units; if narrow, as `transposed` is
@@ -124,11 +125,10 @@ cdef void dense_forward(
     const Dense* layer, int activation, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
     Py_ssize_t y_stride, bint padded) noexcept nogil
 
-# delta_below = (delta kernel^T) * activation_below'(y_below), in whole vectors, zeros past the end.
+# delta_below = delta kernel^T, in whole vectors, zeros past the end.
 cdef void dense_propagate(
-    const Dense* layer, int activation_below, Py_ssize_t n_rows,
-    const void* const* delta_rows__b_o, const char* y_below__bi, char* delta_below__bi,
-    Py_ssize_t stride_below) noexcept nogil
+    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o,
+    char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
 
 # Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
 # whole vectors. Returns the sum of the item's squared weights from before, 0 without a penalty.

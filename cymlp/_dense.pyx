@@ -11,7 +11,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_RELU, kernel_table, optimizer_step
+from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step
 
 ctypedef fused real:
     float
@@ -135,20 +135,18 @@ cdef void dense_forward(
             layer.kernels, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
             layer.kernel.values, layer.bias.values, relu, y__bo, y_stride, padded)
     if not relu:
-        layer.kernels.activate[activation](n_rows, layer.n_units, y__bo, y_stride)
+        layer.kernels.activate[activation](
+            n_rows, layer.n_units, layer.alpha, y__bo, y_stride, y__bo, y_stride)
 
 
 cdef void dense_propagate(
-    const Dense* layer, int activation_below, Py_ssize_t n_rows,
-    const void* const* delta_rows__b_o, const char* y_below__bi, char* delta_below__bi,
-    Py_ssize_t stride_below
+    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o,
+    char* delta_below__bi, Py_ssize_t stride_below
 ) noexcept nogil:
     tiles_forward(
         layer.kernels, n_rows, layer.n_units, layer.n_inputs, delta_rows__b_o,
         layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False,
         delta_below__bi, stride_below, True)
-    layer.kernels.activate_backward[activation_below](
-        n_rows, layer.n_inputs, y_below__bi, stride_below, delta_below__bi, stride_below)
 
 
 # Rows of a kernel that an update takes at once.
@@ -251,9 +249,11 @@ cdef inline void update_span(
     const char* g, int optimizer, const Step* step
 ) noexcept nogil:
     """Move n contiguous parameters, from a byte offset on, or keep their gradient."""
-    cdef char* slot0 = parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0]
-    kernels.update[optimizer](
-        n, g, parameters.values + offset, at(slot0, offset), at(parameters.slots[1], offset), step)
+    cdef void* slots[CYMLP_N_SLOTS]
+    slots[0] = at(
+        parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0], offset)
+    slots[1], slots[2] = at(parameters.slots[1], offset), at(parameters.slots[2], offset)
+    kernels.update[optimizer](n, g, parameters.values + offset, slots, step)
 
 
 cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil:
@@ -595,11 +595,14 @@ def propagate(
     result = np.empty((n_rows, stride), delta.dtype)
     cdef const char* y = operand.hold(below)
     cdef char* out = <char*> operand.hold(result)
-    cdef Py_ssize_t t
+    cdef Py_ssize_t t, count
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
+        count = min(tile, n_rows - t * tile)
         dense_propagate(
-            layer, activation_below, min(tile, n_rows - t * tile), operand.rows + t * tile,
-            y + t * tile * row_bytes, out + t * tile * row_bytes, stride)
+            layer, count, operand.rows + t * tile, out + t * tile * row_bytes, stride)
+        layer.kernels.activate_backward[activation_below](
+            count, n_inputs, 0, y + t * tile * row_bytes, stride, out + t * tile * row_bytes,
+            stride)
     return np.ascontiguousarray(result[:, :n_inputs])
 
 

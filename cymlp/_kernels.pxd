@@ -23,10 +23,16 @@ cdef extern from "kernels.h" nogil:
         CYMLP_MOMENTUM
         CYMLP_NESTEROV
         CYMLP_ADAM
+        CYMLP_N_SLOTS
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
         double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, l2
+
+    ctypedef struct LossSettings "cymlp_loss_settings":
+        double parameter
+        double smoothing
+        const void* unit__o
 
     ctypedef struct Targets "cymlp_targets":
         const int32_t* labels__b
@@ -57,13 +63,14 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct RowParameters "cymlp_parameters":
         void* values
-        void* slots[2]
+        void* slots[3]
 
     ctypedef struct RowLayer "cymlp_row_layer":
         size_t n_inputs
         size_t n_units
         int is_narrow
         int activation
+        double alpha
         double l2
         int l2_per_weight
         RowParameters kernel
@@ -75,6 +82,7 @@ cdef extern from "kernels.h" nogil:
         size_t n_layers
         RowLayer* layers
         int loss
+        LossSettings loss_settings
         int optimizer
         Step step
         int wants_accuracy
@@ -88,16 +96,17 @@ cdef extern from "kernels.h" nogil:
     void cymlp_correct_step(Step* step, double number)
 
     ctypedef void (*Activate)(
-        size_t n_rows, size_t n_units, void* z__bo, size_t z_stride) noexcept nogil
+        size_t n_rows, size_t n_units, double alpha, const void* z__bo, size_t z_stride,
+        void* y__bo, size_t y_stride) noexcept nogil
     ctypedef void (*ActivateBackward)(
-        size_t n_rows, size_t n_units, const void* y__bo, size_t y_stride, void* d__bo,
-        size_t d_stride) noexcept nogil
+        size_t n_rows, size_t n_units, double alpha, const void* kept__bo, size_t kept_stride,
+        void* d__bo, size_t d_stride) noexcept nogil
     ctypedef void (*LossRows)(
-        size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride, Targets targets,
-        const double* scale__b, double* loss__b, void* delta__bo,
-        size_t delta_stride) noexcept nogil
+        size_t n_rows, size_t n_units, const LossSettings* settings, const void* out__bo,
+        size_t out_stride, Targets targets, const double* scale__b, double* loss__b,
+        void* delta__bo, size_t delta_stride) noexcept nogil
     ctypedef void (*Update)(
-        size_t n, const void* g__n, void* w__n, void* slot0__n, void* slot1__n,
+        size_t n, const void* g__n, void* w__n, void* const* slots__n,
         const Step* step) noexcept nogil
 
     ctypedef struct KernelTable "cymlp_kernels":

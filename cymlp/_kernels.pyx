@@ -182,26 +182,30 @@ cdef class Kernels:
         out[...] = array
         return out
 
-    def activate(self, int code, z, *, out=None):
+    def activate(self, int code, z, *, double alpha=0.0, out=None):
         """Return the activation of each row of z, a (rows, units) array, in `out` if given."""
         if code not in ACTIVATIONS.values():
             raise ValueError(f"code must be one of {ACTIVATIONS}, got {code}")
         y = self._copy(z, out)
         self.table.activate[code](
-            y.shape[0], y.shape[1], <void*> self._address(y, 2), self._stride(y))
+            y.shape[0], y.shape[1], alpha, <const void*> self._address(y, 2), self._stride(y),
+            <void*> self._address(y, 2), self._stride(y))
         return y
 
-    def activate_backward(self, int code, y, d, *, out=None):
-        """Return dL/dz given the activation's output y and d = dL/dy, in `out` if given."""
-        if code not in ACTIVATIONS.values() or d.shape != y.shape:
+    def activate_backward(self, int code, kept, d, *, double alpha=0.0, out=None):
+        """Return dL/dz given d = dL/dy and what the activation keeps, in `out` if given."""
+        if code not in ACTIVATIONS.values() or d.shape != kept.shape:
             raise ValueError(f"code must be one of {ACTIVATIONS} and the shapes equal")
         out = self._copy(d, out)
         self.table.activate_backward[code](
-            y.shape[0], y.shape[1], <const void*> self._address(y, 2), self._stride(y),
-            <void*> self._address(out, 2), self._stride(out))
+            kept.shape[0], kept.shape[1], alpha, <const void*> self._address(kept, 2),
+            self._stride(kept), <void*> self._address(out, 2), self._stride(out))
         return out
 
-    def loss(self, int code, out, target, const double[::1] scale):
+    def loss(
+        self, int code, out, target, const double[::1] scale, *, double parameter=0.0,
+        double smoothing=0.0, unit=None
+    ):
         """Return each row's loss and the scaled derivative by `out`.
 
         Parameters
@@ -212,6 +216,9 @@ cdef class Kernels:
             What the loss reads: outputs, or logits for the fused losses.
         target : ndarray of shape (rows, units) of the dtype, or (rows,) of int32 labels
         scale : ndarray of shape (rows,), float64
+        parameter, smoothing : float, default=0.0
+        unit : ndarray of shape (units,), optional
+            What `cymlp_loss_settings` holds.
 
         Returns
         -------
@@ -222,6 +229,13 @@ cdef class Kernels:
         cdef Targets targets
         cdef const int32_t[::1] labels
         cdef size_t[::1] rows
+        cdef LossSettings settings
+        settings.parameter, settings.smoothing, settings.unit__o = parameter, smoothing, NULL
+        if unit is not None:
+            if unit.shape != (n_units,):
+                raise ValueError("unit must have a number per output")
+            unit = np.resize(unit, n_units + self.table.lanes)
+            settings.unit__o = <const void*> self._address(unit, 1)
         if code not in LOSSES.values() or target.shape[0] != n_rows or scale.shape[0] != n_rows:
             raise ValueError(f"code must be one of {LOSSES} and the numbers of rows equal")
         targets.labels__b = NULL
@@ -241,8 +255,8 @@ cdef class Kernels:
         values = np.empty(n_rows)
         cdef double[::1] loss = values
         self.table.loss[code](
-            n_rows, n_units, <const void*> self._address(out, 2), self._stride(out), targets,
-            &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
+            n_rows, n_units, &settings, <const void*> self._address(out, 2), self._stride(out),
+            targets, &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
         return values, delta
 
     def all_finite(self, x):
@@ -250,7 +264,7 @@ cdef class Kernels:
         return bool(self.table.all_finite(len(x), <const void*> self._address(x, 1)))
 
     def update(
-        self, int code, g, w, slot0, slot1, *, double learning_rate=0.0, double momentum=0.0,
+        self, int code, g, w, slots, *, double learning_rate=0.0, double momentum=0.0,
         double beta_1=0.0, double beta_2=0.0, double epsilon=0.0, double l2=0.0,
         Py_ssize_t step=1
     ):
@@ -259,8 +273,16 @@ cdef class Kernels:
             learning_rate, momentum, beta_1, beta_2, epsilon, l2, step)
         if code not in OPTIMIZERS.values():
             raise ValueError(f"code must be one of {OPTIMIZERS}, got {code}")
-        if not len(g) == len(w) == len(slot0) == len(slot1):
+        cdef void* addresses[CYMLP_N_SLOTS]
+        cdef Py_ssize_t s
+        if not len(slots) == CYMLP_N_SLOTS:
+            raise ValueError(f"slots must be {CYMLP_N_SLOTS} arrays")
+        for s in range(CYMLP_N_SLOTS):
+            if len(slots[s]) != len(w):
+                raise ValueError("g, w and the slots must have the same length")
+            addresses[s] = <void*> self._address(slots[s], 1)
+        if len(g) != len(w):
             raise ValueError("g, w and the slots must have the same length")
         self.table.update[code](
             len(g), <const void*> self._address(g, 1), <void*> self._address(w, 1),
-            <void*> self._address(slot0, 1), <void*> self._address(slot1, 1), &scalars)
+            addresses, &scalars)

@@ -29,7 +29,7 @@ from cymlp._dense cimport (
     dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
     scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, RowLayer, RowNetwork, RowSamples, Step, Sums,
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_N_SLOTS, RowLayer, RowNetwork, RowSamples, Step, Sums,
     optimizer_step)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
@@ -230,7 +230,7 @@ cdef class Network(Program):
             self.accuracy_threshold = accuracy_threshold or 0.0
             self.iteration = 0
             for i in range(self.n_layers):
-                for s in range(2):
+                for s in range(CYMLP_N_SLOTS):
                     self.layers[i].kernel.slots[s] = self.layers[i].bias.slots[s] = NULL
                 for s in range(n_slots):
                     self.layers[i].kernel.slots[s] = address(slots[i][f"kernel_slot{s}"])
@@ -501,13 +501,15 @@ cdef class Network(Program):
             layer, row = &self.layers[i], &self.row_layers[i]
             row.n_inputs, row.n_units = layer.n_inputs, layer.n_units
             row.is_narrow, row.activation = layer.is_narrow, self._activation(i)
+            row.alpha = layer.alpha
             row.l2, row.l2_per_weight = layer.l2, layer.l2_per_batch
             row.kernel.values, row.bias.values = layer.kernel.values, layer.bias.values
-            for s in range(2):
+            for s in range(CYMLP_N_SLOTS):
                 row.kernel.slots[s], row.bias.slots[s] = layer.kernel.slots[s], layer.bias.slots[s]
             row.y__o, row.delta__o = self.outputs[i], self.deltas[i]
         network.n_layers, network.layers = self.n_layers, self.row_layers
-        network.loss, network.optimizer, network.step = self.loss, run.optimizer, self.settings
+        network.loss, network.loss_settings = self.loss, self.loss_settings
+        network.optimizer, network.step = run.optimizer, self.settings
         network.wants_accuracy = self.wants_accuracy
         network.accuracy_threshold = self.accuracy_threshold
 
@@ -648,13 +650,15 @@ cdef class Network(Program):
             self._losses(
                 &run.samples, &self.rows, row, n_rows, self._at(self.outputs[i], i, row), stride,
                 self._at(self.deltas[i], i, row), stride)
-            self.kernels.activate_backward[self.output_activation](
-                n_rows, self.layers[i].n_units, self._at(self.outputs[i], i, row), stride,
-                self._at(self.deltas[i], i, row), stride)
-            for i in range(self.n_layers - 1, 0, -1):
+            for i in range(self.n_layers - 1, -1, -1):
+                self.kernels.activate_backward[self._activation(i)](
+                    n_rows, self.layers[i].n_units, self.layers[i].alpha,
+                    self._at(self.outputs[i], i, row), self.strides[i],
+                    self._at(self.deltas[i], i, row), self.strides[i])
+                if i == 0:
+                    break
                 dense_propagate(
-                    &self.layers[i], self.layers[i - 1].activation, n_rows,
-                    self.delta_rows[i] + row, self._at(self.outputs[i - 1], i - 1, row),
+                    &self.layers[i], n_rows, self.delta_rows[i] + row,
                     self._at(self.deltas[i - 1], i - 1, row), self.strides[i - 1])
                 self._look(run, thread, n_rows, &self.layers[i])
                 if run.stop:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from cymlp._batch cimport BatchRows, Samples
 from cymlp._dense cimport Dense, ceil_div
-from cymlp._kernels cimport KernelTable
+from cymlp._kernels cimport KernelTable, LossSettings
 
 cdef extern from "Python.h":
     # Declared without an exception: where it is called, Cython must not touch the one it sets.
@@ -40,6 +40,7 @@ cdef class Program:
     cdef readonly object dtype
     cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef int loss, output_activation
+    cdef LossSettings loss_settings
     cdef bint wants_accuracy
     cdef double accuracy_threshold
     cdef list spare                 # memory of inference that no call is using

@@ -43,6 +43,7 @@ cdef class Program:
             self.layers[i].is_narrow = i > 0 and is_narrow(below, spec["n_units"])
             below = spec["n_units"]
             self.layers[i].activation = spec["activation"]
+            self.layers[i].alpha = spec.get("alpha", 0.0)
             self.layers[i].l2 = spec["l2"]
             self.layers[i].l2_per_batch = spec["l2_per_batch"]
             self.strides[i] = self._stride(below)
@@ -147,7 +148,7 @@ cdef class Program:
         cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
         cdef Targets targets = targets_from(samples, rows, row)
         self.kernels.loss[self.loss](
-            n_rows, n_units, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
+            n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
             delta_stride)
         if self.wants_accuracy:
             self.kernels.accuracy(

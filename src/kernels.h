@@ -72,6 +72,17 @@ typedef struct cymlp_step {
     double l2;           /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
 } cymlp_step;
 
+/* Most arrays of moments that an optimizer keeps. */
+enum { CYMLP_N_SLOTS = 3 };
+
+/* What a loss is told beside outputs and targets; each loss says which of it it reads. */
+typedef struct cymlp_loss_settings {
+    double parameter;    /* Huber's delta, Tweedie's power, the focusing of the focal loss */
+    double smoothing;    /* of labels, the focal loss's weight of ones */
+    const void *unit__o; /* a number per output, in whole vectors: class weights, quantile levels;
+                            or NULL */
+} cymlp_loss_settings;
+
 /* The targets of some rows: either class labels or rows of values. */
 typedef struct cymlp_targets {
     const int32_t *labels__b;       /* NULL where values are given */
@@ -114,14 +125,15 @@ typedef struct cymlp_samples {
 
 /* Parameters and the optimizer's moments of them, NULL where it has none. */
 typedef struct cymlp_parameters {
-    void *values, *slots[2];
+    void *values, *slots[CYMLP_N_SLOTS];
 } cymlp_parameters;
 
 /* A layer that is trained row by row. */
 typedef struct cymlp_row_layer {
     size_t n_inputs, n_units;
     int is_narrow; /* its kernel lies as (units, inputs); never so in the first layer */
-    enum cymlp_activation activation;
+    enum cymlp_activation activation; /* one that keeps its output */
+    double alpha;                     /* of the activation */
     double l2;
     int l2_per_weight;       /* l2 is divided by a sample's weight */
     cymlp_parameters kernel; /* in panels */
@@ -134,6 +146,7 @@ typedef struct cymlp_row_network {
     size_t n_layers;
     cymlp_row_layer *layers;
     enum cymlp_loss loss;
+    cymlp_loss_settings loss_settings;
     enum cymlp_optimizer optimizer; /* one that moves parameters */
     cymlp_step step;                /* but for l2 and Adam's corrections */
     int wants_accuracy;
@@ -151,21 +164,25 @@ static inline void cymlp_correct_step(cymlp_step *step, double number) {
     step->v_root_scale = sqrt(1 / (1 - pow(step->beta_2, number)));
 }
 
-/* In place on z. */
-typedef void cymlp_activate(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride);
+/* y = f(z), where y may be z. alpha is the activation's own parameter, if it has one. */
+typedef void cymlp_activate(size_t n_rows, size_t n_units, double alpha, const void *z__bo,
+                            size_t z_stride, void *y__bo, size_t y_stride);
 
-/* In place on d: from dL/dy to dL/dz, given the activation's output y. */
-typedef void cymlp_activate_backward(size_t n_rows, size_t n_units, const void *y__bo,
-                                     size_t y_stride, void *d__bo, size_t d_stride);
+/* In place on d: from dL/dy to dL/dz, given what the activation keeps: its output y, or z where
+ * cymlp_keeps_z says so. */
+typedef void cymlp_activate_backward(size_t n_rows, size_t n_units, double alpha,
+                                     const void *kept__bo, size_t kept_stride, void *d__bo,
+                                     size_t d_stride);
 
 /* loss__b: each row's loss. delta__bo: scale__b times the loss's derivative by `out`. */
-typedef void cymlp_loss_rows(size_t n_rows, size_t n_units, const void *out__bo, size_t out_stride,
-                             cymlp_targets targets, const double *scale__b, double *loss__b,
-                             void *delta__bo, size_t delta_stride);
+typedef void cymlp_loss_rows(size_t n_rows, size_t n_units, const cymlp_loss_settings *settings,
+                             const void *out__bo, size_t out_stride, cymlp_targets targets,
+                             const double *scale__b, double *loss__b, void *delta__bo,
+                             size_t delta_stride);
 
 /* Moves n parameters w by their gradient g; the slots are the optimizer's moments. */
-typedef void cymlp_update(size_t n, const void *g__n, void *w__n, void *slot0__n, void *slot1__n,
-                          const cymlp_step *step);
+typedef void cymlp_update(size_t n, const void *g__n, void *w__n,
+                          void *const slots__n[CYMLP_N_SLOTS], const cymlp_step *step);
 
 typedef struct cymlp_kernels {
     const char *isa;

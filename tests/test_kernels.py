@@ -379,7 +379,7 @@ def test_update(kernels, name, l2, place):
             [slot0.astype(wide), slot1.astype(wide)],
         )
         slots_before = slot0.copy(), slot1.copy()
-        kernels.update(OPTIMIZERS[name], g, w, slot0, slot1, **settings)
+        kernels.update(OPTIMIZERS[name], g, w, [slot0, slot1, slot1], **settings)
         message = f"{name} of {size}"
         assert (g == g_before).all(), f"{message}: the gradient was modified"
         n_slots = reference.N_SLOTS[name]
@@ -411,7 +411,7 @@ def test_update_of_nothing_moves_nothing(kernels):
         g, w, slot0, slot1 = np.zeros((4, 19), dtype=kernels.dtype)
         w += 1
         settings = {**HYPERPARAMETERS[name], "l2": 0.0}
-        kernels.update(OPTIMIZERS[name], g, w, slot0, slot1, **settings)
+        kernels.update(OPTIMIZERS[name], g, w, [slot0, slot1, slot1], **settings)
         assert (w == 1).all(), name
         assert not slot0.any(), name
         assert not slot1.any(), name
@@ -443,7 +443,7 @@ def test_unknown_code_is_an_error(kernels):
         with pytest.raises(ValueError, match="code"):
             kernels.loss(code, z, z, np.ones(2))
         with pytest.raises(ValueError, match="code"):
-            kernels.update(code, z[0], z[0].copy(), z[0].copy(), z[0].copy())
+            kernels.update(code, z[0], z[0].copy(), [z[0].copy()] * 3)
 
 
 def test_unknown_isa_and_dtype():

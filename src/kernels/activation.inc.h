@@ -1,40 +1,54 @@
-/* Activations of rows, in place, and their derivatives in terms of their own output.
+/* Activations of rows and their derivatives, in terms of their own output where that tells it.
  *
  * A row's columns are contiguous; columns from n_units on are neither read nor written. */
 
-#define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                   \
-    static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, void *z__bo, \
-                                      size_t z_stride) {                          \
-        for (size_t b = 0; b < n_rows; b++) {                                     \
-            REAL *row = (REAL *)z__bo + b * z_stride;                             \
-            FOR_EACH_VEC(o, some, n_units) {                                      \
-                const vec z = NAME(load_up_to)(row + o, some, 0);                 \
-                NAME(store_up_to)(row + o, some, EXPRESSION);                     \
-            }                                                                     \
-        }                                                                         \
+#define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                        \
+    static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, double alpha,     \
+                                      const void *z__bo, size_t z_stride, void *y__bo, \
+                                      size_t y_stride) {                               \
+        (void)alpha;                                                                   \
+        for (size_t b = 0; b < n_rows; b++) {                                          \
+            const REAL *z_row = (const REAL *)z__bo + b * z_stride;                    \
+            REAL *y_row = (REAL *)y__bo + b * y_stride;                                \
+            FOR_EACH_VEC(o, some, n_units) {                                           \
+                const vec z = NAME(load_up_to)(z_row + o, some, 0);                    \
+                NAME(store_up_to)(y_row + o, some, EXPRESSION);                        \
+            }                                                                          \
+        }                                                                              \
     }
 
-#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, EXPRESSION)                                \
-    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, const void *y__bo, \
-                                       size_t y_stride, void *d__bo, size_t d_stride) {  \
-        for (size_t b = 0; b < n_rows; b++) {                                            \
-            const REAL *y_row = (const REAL *)y__bo + b * y_stride;                      \
-            REAL *d_row = (REAL *)d__bo + b * d_stride;                                  \
-            FOR_EACH_VEC(o, some, n_units) {                                             \
-                const vec y = NAME(load_up_to)(y_row + o, some, 0);                      \
-                const vec d = NAME(load_up_to)(d_row + o, some, 0);                      \
-                NAME(store_up_to)(d_row + o, some, EXPRESSION);                          \
-            }                                                                            \
-        }                                                                                \
+#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, EXPRESSION)                               \
+    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, double alpha,     \
+                                       const void *y__bo, size_t y_stride, void *d__bo, \
+                                       size_t d_stride) {                               \
+        (void)alpha;                                                                    \
+        for (size_t b = 0; b < n_rows; b++) {                                           \
+            const REAL *y_row = (const REAL *)y__bo + b * y_stride;                     \
+            REAL *d_row = (REAL *)d__bo + b * d_stride;                                 \
+            FOR_EACH_VEC(o, some, n_units) {                                            \
+                const vec y = NAME(load_up_to)(y_row + o, some, 0);                     \
+                const vec d = NAME(load_up_to)(d_row + o, some, 0);                     \
+                NAME(store_up_to)(d_row + o, some, EXPRESSION);                         \
+            }                                                                           \
+        }                                                                               \
     }
 
-static void NAME(identity)(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride) {
-    (void)n_rows, (void)n_units, (void)z__bo, (void)z_stride;
+static void NAME(identity)(size_t n_rows, size_t n_units, double alpha, const void *z__bo,
+                           size_t z_stride, void *y__bo, size_t y_stride) {
+    (void)alpha;
+    if (z__bo == y__bo) {
+        return;
+    }
+    for (size_t b = 0; b < n_rows; b++) {
+        memcpy((REAL *)y__bo + b * y_stride, (const REAL *)z__bo + b * z_stride,
+               n_units * sizeof(REAL));
+    }
 }
 
-static void NAME(identity_backward)(size_t n_rows, size_t n_units, const void *y__bo,
+static void NAME(identity_backward)(size_t n_rows, size_t n_units, double alpha, const void *y__bo,
                                     size_t y_stride, void *d__bo, size_t d_stride) {
-    (void)n_rows, (void)n_units, (void)y__bo, (void)y_stride, (void)d__bo, (void)d_stride;
+    (void)n_rows, (void)n_units, (void)alpha, (void)y__bo, (void)y_stride, (void)d__bo;
+    (void)d_stride;
 }
 
 ACTIVATION(relu, vec_max(vec_zero(), z))
@@ -120,23 +134,27 @@ static FORCE_INLINE void NAME(exp_rows)(size_t n_rows, size_t n_units, const REA
     }
 }
 
-static void NAME(softmax)(size_t n_rows, size_t n_units, void *z__bo, size_t z_stride) {
+static void NAME(softmax)(size_t n_rows, size_t n_units, double alpha, const void *z__bo,
+                          size_t z_stride, void *y__bo, size_t y_stride) {
+    (void)alpha;
     for (size_t first = 0; first < n_rows; first += EXP_ROWS) {
         const size_t rows = n_rows - first < EXP_ROWS ? n_rows - first : EXP_ROWS;
-        REAL *z = (REAL *)z__bo + first * z_stride, sum__b[EXP_ROWS], largest__b[EXP_ROWS];
-        NAME(exp_rows)(rows, n_units, z, z_stride, z, z_stride, sum__b, largest__b);
-        for (size_t b = 0; b < rows; b++, z += z_stride) {
+        REAL *y = (REAL *)y__bo + first * y_stride, sum__b[EXP_ROWS], largest__b[EXP_ROWS];
+        NAME(exp_rows)(rows, n_units, (const REAL *)z__bo + first * z_stride, z_stride, y, y_stride,
+                       sum__b, largest__b);
+        for (size_t b = 0; b < rows; b++, y += y_stride) {
             const vec sum = vec_set1(sum__b[b]);
             FOR_EACH_VEC(o, some, n_units) {
-                NAME(store_up_to)(z + o, some, vec_div(NAME(load_up_to)(z + o, some, 0), sum));
+                NAME(store_up_to)(y + o, some, vec_div(NAME(load_up_to)(y + o, some, 0), sum));
             }
         }
     }
 }
 
 /* The whole Jacobian: dL/dz_j = y_j (dL/dy_j - sum_k y_k dL/dy_k). */
-static void NAME(softmax_backward)(size_t n_rows, size_t n_units, const void *y__bo,
+static void NAME(softmax_backward)(size_t n_rows, size_t n_units, double alpha, const void *y__bo,
                                    size_t y_stride, void *d__bo, size_t d_stride) {
+    (void)alpha;
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y_row = (const REAL *)y__bo + b * y_stride;
         REAL *d_row = (REAL *)d__bo + b * d_stride;

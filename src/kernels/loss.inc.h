@@ -29,9 +29,11 @@ static double NAME(squared_error_row)(size_t n_units, const REAL *y, cymlp_targe
     return sum;
 }
 
-static void NAME(squared_error)(size_t n_rows, size_t n_units, const void *out__bo,
-                                size_t out_stride, cymlp_targets targets, const double *scale__b,
-                                double *loss__b, void *delta__bo, size_t delta_stride) {
+static void NAME(squared_error)(size_t n_rows, size_t n_units, const cymlp_loss_settings *settings,
+                                const void *out__bo, size_t out_stride, cymlp_targets targets,
+                                const double *scale__b, double *loss__b, void *delta__bo,
+                                size_t delta_stride) {
+    (void)settings;
     const size_t too_few = 4;
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y = (const REAL *)out__bo + b * out_stride;
@@ -55,9 +57,11 @@ static void NAME(squared_error)(size_t n_rows, size_t n_units, const void *out__
     }
 }
 
-static void NAME(cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
-                                size_t out_stride, cymlp_targets targets, const double *scale__b,
-                                double *loss__b, void *delta__bo, size_t delta_stride) {
+static void NAME(cross_entropy)(size_t n_rows, size_t n_units, const cymlp_loss_settings *settings,
+                                const void *out__bo, size_t out_stride, cymlp_targets targets,
+                                const double *scale__b, double *loss__b, void *delta__bo,
+                                size_t delta_stride) {
+    (void)settings;
     const vec epsilon = vec_set1(EPSILON);
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y = (const REAL *)out__bo + b * out_stride;
@@ -74,10 +78,12 @@ static void NAME(cross_entropy)(size_t n_rows, size_t n_units, const void *out__
     }
 }
 
-static void NAME(binary_cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
+static void NAME(binary_cross_entropy)(size_t n_rows, size_t n_units,
+                                       const cymlp_loss_settings *settings, const void *out__bo,
                                        size_t out_stride, cymlp_targets targets,
                                        const double *scale__b, double *loss__b, void *delta__bo,
                                        size_t delta_stride) {
+    (void)settings;
     const vec epsilon = vec_set1(EPSILON), one = vec_set1(1);
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y = (const REAL *)out__bo + b * out_stride;
@@ -99,10 +105,12 @@ static void NAME(binary_cross_entropy)(size_t n_rows, size_t n_units, const void
 /* With p = softmax(z): -sum t log p = sum t (log sum exp z - z), and dL/dz = p sum(t) - t.
  *
  * Some rows at once, so that their logarithms fill vectors. */
-static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
+static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units,
+                                        const cymlp_loss_settings *settings, const void *out__bo,
                                         size_t out_stride, cymlp_targets targets,
                                         const double *scale__b, double *loss__b, void *delta__bo,
                                         size_t delta_stride) {
+    (void)settings;
     const vec furthest = vec_set1(LARGEST);
     for (size_t first = 0; first < n_rows; first += EXP_ROWS) {
         const size_t rows = n_rows - first < EXP_ROWS ? n_rows - first : EXP_ROWS;
@@ -150,10 +158,13 @@ static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units, const voi
 
 /* With p = sigmoid(z): -t log p - (1 - t) log(1 - p) = max(z, 0) - z t + log(1 + exp(-|z|)),
  * and dL/dz = p - t. */
-static void NAME(sigmoid_binary_cross_entropy)(size_t n_rows, size_t n_units, const void *out__bo,
-                                               size_t out_stride, cymlp_targets targets,
-                                               const double *scale__b, double *loss__b,
-                                               void *delta__bo, size_t delta_stride) {
+static void NAME(sigmoid_binary_cross_entropy)(size_t n_rows, size_t n_units,
+                                               const cymlp_loss_settings *settings,
+                                               const void *out__bo, size_t out_stride,
+                                               cymlp_targets targets, const double *scale__b,
+                                               double *loss__b, void *delta__bo,
+                                               size_t delta_stride) {
+    (void)settings;
     const REAL sure = -1000; /* exp(-1000) is zero */
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *z = (const REAL *)out__bo + b * out_stride;

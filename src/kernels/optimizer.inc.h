@@ -7,19 +7,19 @@
 #define LOAD(p) NAME(load_up_to)((p) + j, some, 0)
 #define STORE(p, v) NAME(store_up_to)((p) + j, some, v)
 
-static void NAME(store_gradient)(size_t n, const void *g__n, void *w__n, void *slot0__n,
-                                 void *slot1__n, const cymlp_step *step) {
+static void NAME(store_gradient)(size_t n, const void *g__n, void *w__n,
+                                 void *const slots__n[CYMLP_N_SLOTS], const cymlp_step *step) {
     const vec l2 = vec_set1((REAL)step->l2);
-    (void)slot1__n;
+    REAL *gradient = (REAL *)slots__n[0];
     FOR_EACH_VEC(j, some, n) {
-        STORE((REAL *)slot0__n, vec_fma(l2, LOAD((const REAL *)w__n), LOAD((const REAL *)g__n)));
+        STORE(gradient, vec_fma(l2, LOAD((const REAL *)w__n), LOAD((const REAL *)g__n)));
     }
 }
 
-static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n, void *slot0__n,
-                                      void *slot1__n, const cymlp_step *step) {
-    REAL *sum = (REAL *)slot0__n;
-    (void)w__n, (void)slot1__n, (void)step;
+static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n,
+                                      void *const slots__n[CYMLP_N_SLOTS], const cymlp_step *step) {
+    REAL *sum = (REAL *)slots__n[0];
+    (void)w__n, (void)step;
     FOR_EACH_VEC(j, some, n) {
         STORE(sum, vec_add(LOAD(sum), LOAD((const REAL *)g__n)));
     }
@@ -50,21 +50,22 @@ static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
  *
  * Adam: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, 2015, algorithm 1. */
 static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(factors) f, vec g,
-                                    REAL *w__, REAL *slot0, REAL *slot1, size_t j, size_t some) {
+                                    REAL *w__, REAL *const slot[CYMLP_N_SLOTS], size_t j,
+                                    size_t some) {
     const vec w = LOAD(w__);
     vec way;
     g = f.is_penalized ? vec_fma(f.l2, w, g) : g;
     if (optimizer == CYMLP_SGD) {
         way = vec_mul(f.rate, g);
     } else if (optimizer == CYMLP_ADAM) {
-        const vec m = vec_fma(f.beta_1, vec_sub(LOAD(slot0), g), g);
-        const vec v = vec_fma(f.beta_2, LOAD(slot1), vec_mul(f.rest_2, vec_mul(g, g)));
-        STORE(slot0, m);
-        STORE(slot1, v);
+        const vec m = vec_fma(f.beta_1, vec_sub(LOAD(slot[0]), g), g);
+        const vec v = vec_fma(f.beta_2, LOAD(slot[1]), vec_mul(f.rest_2, vec_mul(g, g)));
+        STORE(slot[0], m);
+        STORE(slot[1], v);
         way = vec_quotient(vec_mul(f.size, m), vec_fma(vec_sqrt(v), f.root_scale, f.epsilon));
     } else { /* v = momentum v + g; w -= rate v or rate (g + momentum v) */
-        const vec v = vec_fma(f.momentum, LOAD(slot0), g);
-        STORE(slot0, v);
+        const vec v = vec_fma(f.momentum, LOAD(slot[0]), g);
+        STORE(slot[0], v);
         way = vec_mul(f.rate, optimizer == CYMLP_NESTEROV ? vec_fma(f.momentum, v, g) : v);
     }
     STORE(w__, vec_sub(w, way));
@@ -72,26 +73,26 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
 
 /* By a gradient in memory, and by x^T delta, the gradient of a single row, for some rows of a panel
  * of parameters. */
-#define OPTIMIZER(NAME_OF_IT, CODE)                                                          \
-    static void NAME(NAME_OF_IT)(size_t n, const void *g__n, void *w__n, void *slot0__n,     \
-                                 void *slot1__n, const cymlp_step *step) {                   \
-        const NAME(factors) f = NAME(factors_of)(step);                                      \
-        FOR_EACH_VEC(j, some, n) {                                                           \
-            NAME(move)(CODE, f, LOAD((const REAL *)g__n), (REAL *)w__n, (REAL *)slot0__n,    \
-                       (REAL *)slot1__n, j, some);                                           \
-        }                                                                                    \
-    }                                                                                        \
-    static void NAME(NAME_OF_IT##_outer)(size_t n_rows, size_t width, const REAL *x__i,      \
-                                         const REAL *delta__p, REAL *w__ip, REAL *slot0__ip, \
-                                         REAL *slot1__ip, const cymlp_step *step) {          \
-        const NAME(factors) f = NAME(factors_of)(step);                                      \
-        for (size_t i = 0; i < n_rows; i++) {                                                \
-            const vec xi = vec_set1(x__i[i]);                                                \
-            for (size_t p = 0; p < width; p += LANES) {                                      \
-                NAME(move)(CODE, f, vec_mul(xi, vec_load(delta__p + p)), w__ip, slot0__ip,   \
-                           slot1__ip, i * width + p, LANES);                                 \
-            }                                                                                \
-        }                                                                                    \
+#define OPTIMIZER(NAME_OF_IT, CODE)                                                             \
+    static void NAME(NAME_OF_IT)(size_t n, const void *g__n, void *w__n,                        \
+                                 void *const slots__n[CYMLP_N_SLOTS], const cymlp_step *step) { \
+        const NAME(factors) f = NAME(factors_of)(step);                                         \
+        REAL *const slot[] = {slots__n[0], slots__n[1], slots__n[2]};                           \
+        FOR_EACH_VEC(j, some, n) {                                                              \
+            NAME(move)(CODE, f, LOAD((const REAL *)g__n), (REAL *)w__n, slot, j, some);         \
+        }                                                                                       \
+    }                                                                                           \
+    static void NAME(NAME_OF_IT##_outer)(                                                       \
+        size_t n_rows, size_t width, const REAL *x__i, const REAL *delta__p, REAL *w__ip,       \
+        REAL *const slots__ip[CYMLP_N_SLOTS], const cymlp_step *step) {                         \
+        const NAME(factors) f = NAME(factors_of)(step);                                         \
+        for (size_t i = 0; i < n_rows; i++) {                                                   \
+            const vec xi = vec_set1(x__i[i]);                                                   \
+            for (size_t p = 0; p < width; p += LANES) {                                         \
+                NAME(move)(CODE, f, vec_mul(xi, vec_load(delta__p + p)), w__ip, slots__ip,      \
+                           i * width + p, LANES);                                               \
+            }                                                                                   \
+        }                                                                                       \
     }
 
 OPTIMIZER(sgd, CYMLP_SGD)

@@ -72,7 +72,7 @@ static FORCE_INLINE REAL *NAME(slot_from)(void *slot, size_t offset) {
 }
 
 typedef void NAME(update_outer)(size_t n_rows, size_t width, const REAL *x__i, const REAL *delta__p,
-                                REAL *w__ip, REAL *slot0__ip, REAL *slot1__ip,
+                                REAL *w__ip, REAL *const slots__ip[CYMLP_N_SLOTS],
                                 const cymlp_step *step);
 
 static NAME(update_outer) *const NAME(outer)[CYMLP_N_OPTIMIZERS] = {
@@ -114,9 +114,12 @@ static double NAME(move_kernel)(const cymlp_parameters *kernel, size_t n_rows, s
 #undef CASE
                 }
             }
-            update(rows, panel_vecs * LANES, left + first, right__p, w,
-                   NAME(slot_from)(kernel->slots[0], offset),
-                   NAME(slot_from)(kernel->slots[1], offset), step);
+            REAL *const slots[] = {
+                NAME(slot_from)(kernel->slots[0], offset),
+                NAME(slot_from)(kernel->slots[1], offset),
+                NAME(slot_from)(kernel->slots[2], offset),
+            };
+            update(rows, panel_vecs * LANES, left + first, right__p, w, slots, step);
         }
         squares += of_block;
     }
@@ -160,7 +163,8 @@ static void NAME(forward_row)(const cymlp_row_network *network, const REAL *x__i
                             layer->bias.values, relu, layer->y__o);
         }
         if (!relu) {
-            NAME(table).activate[layer->activation](1, NAME(activated)(layer), layer->y__o, 0);
+            NAME(table).activate[layer->activation](1, NAME(activated)(layer), layer->alpha,
+                                                    layer->y__o, 0, layer->y__o, 0);
         }
         x__i = (const REAL *)layer->y__o;
     }
@@ -181,15 +185,15 @@ static void NAME(backward_row)(const cymlp_row_network *network, const REAL *x__
         /* Behind its last unit nothing is ever written to the last layer's deltas. */
         const int is_last = i == network->n_layers - 1;
         NAME(table).activate_backward[layer->activation](
-            1, is_last ? layer->n_units : NAME(activated)(layer), layer->y__o, 0, layer->delta__o,
-            0);
+            1, is_last ? layer->n_units : NAME(activated)(layer), layer->alpha, layer->y__o, 0,
+            layer->delta__o, 0);
         step->l2 = NAME(l2_of)(layer, weight);
         layer->squares = NAME(backward_kernel)(layer, below ? (const REAL *)below->y__o : x__i,
                                                below ? (REAL *)below->delta__o : NULL,
                                                NAME(outer)[network->optimizer], step);
         step->l2 = 0;
         update(NAME(whole_vecs)(layer->n_units), layer->delta__o, layer->bias.values,
-               layer->bias.slots[0], layer->bias.slots[1], step);
+               layer->bias.slots, step);
     }
 }
 
@@ -200,8 +204,8 @@ static void NAME(train_row)(const cymlp_row_network *network, const REAL *x__i,
     const double scale = weight > 0 ? 1 : 0;
     double loss, hit, penalty = 0;
     NAME(forward_row)(network, x__i);
-    NAME(table).loss[network->loss](1, last->n_units, last->y__o, 0, targets, &scale, &loss,
-                                    last->delta__o, 0);
+    NAME(table).loss[network->loss](1, last->n_units, &network->loss_settings, last->y__o, 0,
+                                    targets, &scale, &loss, last->delta__o, 0);
     if (network->wants_accuracy) {
         NAME(accuracy)(1, last->n_units, last->y__o, 0, targets, network->accuracy_threshold, &hit);
         sums->hits += weight * hit;

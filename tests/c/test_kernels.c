@@ -237,7 +237,7 @@ static void test_nan_through_relu(void) {
     for (size_t o = 0; o < 9; o += 3) {
         put(z, o, (wide)NAN);
     }
-    k->activate[CYMLP_RELU](1, 9, z, 9);
+    k->activate[CYMLP_RELU](1, 9, 0, z, 9, z, 9);
     for (size_t o = 0; o < 9; o++) {
         EXPECT(!isnan(get(z, o)) == (o % 3 > 0), "NaN or not", o);
     }
@@ -714,10 +714,10 @@ static void test_activate(void) {
             void *z = matrix(n_rows, n, stride, -range, range), *y = copy(z, n_rows * stride);
             void *alone = array(n);
             now("activation %d of %zu rows, %zu units", f, n_rows, n);
-            k->activate[f](n_rows, n, y, stride);
+            k->activate[f](n_rows, n, 0, y, stride, y, stride);
             for (size_t b = 0; b < n_rows; b++) {
                 memcpy(alone, element(z, b * stride), n * k->item_size);
-                k->activate[f](1, n, alone, n);
+                k->activate[f](1, n, 0, alone, n, alone, n);
                 EXPECT(!memcmp(alone, element(y, b * stride), n * k->item_size),
                        "other than the row alone", b);
                 activate_row(f, n, element(z, b * stride), expected, ulps);
@@ -745,7 +745,7 @@ static void test_activate_extremes(void) {
         for (size_t o = 0; o < N; o++) {
             put(z, o, large[(o + j) % N]);
         }
-        k->activate[f](1, N, z, N);
+        k->activate[f](1, N, 0, z, N, z, N);
         for (size_t o = 0; o < N; o++) {
             const wide y = get(z, o), x = large[(o + j) % N];
             EXPECT(!isnan(y) && (f <= CYMLP_RELU || fabsl(y) <= 1), "y", o);
@@ -768,7 +768,7 @@ static void test_activate_backward(void) {
             void *d = matrix(n_rows, n, d_stride, -1, 1), *before = copy(d, n_rows * d_stride);
             put(y, n / 2, 0); /* where ReLU has its edge */
             now("derivative of activation %d of %zu units", f, n);
-            k->activate_backward[f](n_rows, n, y, y_stride, d, d_stride);
+            k->activate_backward[f](n_rows, n, 0, y, y_stride, d, d_stride);
             for (size_t b = 0; b < n_rows; b++) {
                 wide dot = 0, size = 0;
                 for (size_t o = 0; o < n; o++) {
@@ -841,6 +841,7 @@ static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labe
     double scale[MOST_ROWS], value[MOST_ROWS];
     int32_t labels[MOST_ROWS];
     const cymlp_targets targets = {with_labels ? labels : NULL, with_labels ? NULL : row_pointers};
+    const cymlp_loss_settings settings = {0, 0, NULL};
     now("loss %d of %zu rows, %zu units, %s", (int)loss, n_rows, n,
         with_labels ? "labels" : "values");
     for (size_t b = 0; b < n_rows; b++) {
@@ -854,14 +855,15 @@ static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labe
             put(t, b * n + o, o == (size_t)labels[b]);
         }
     }
-    k->loss[loss](n_rows, n, out, out_stride, targets, scale, value, delta, delta_stride);
+    k->loss[loss](n_rows, n, &settings, out, out_stride, targets, scale, value, delta,
+                  delta_stride);
     for (size_t b = 0; b < n_rows; b++) {
         wide sum = 0, size = 0, exponentials = 0, total = 0;
         const cymlp_targets target = {with_labels ? labels + b : NULL,
                                       with_labels ? NULL : row_pointers + b};
         double value_alone;
-        k->loss[loss](1, n, element(out, b * out_stride), n, target, scale + b, &value_alone, alone,
-                      n);
+        k->loss[loss](1, n, &settings, element(out, b * out_stride), n, target, scale + b,
+                      &value_alone, alone, n);
         EXPECT(value_alone == value[b] &&
                    !memcmp(alone, element(delta, b * delta_stride), n * k->item_size),
                "other than the row alone", b);
@@ -982,7 +984,7 @@ static void test_update(void) {
                 after[s] = matrix(1, n, n, s < 2 ? -1 : 0.1L, 1);
                 before[s] = copy(after[s], n);
             }
-            k->update[optimizer](n, g, after[0], after[1], after[2], &step);
+            k->update[optimizer](n, g, after[0], (void *[]){after[1], after[2], NULL}, &step);
             for (size_t j = 0; j < n; j++) {
                 const char *const names[] = {"w", "slot 0", "slot 1"};
                 wide state[3], size[3];
@@ -1057,7 +1059,8 @@ static void delta_below(const cymlp_row_layer *layer, const cymlp_row_layer *bel
     }
     k->dense_row(layer->n_inputs, layer->n_inputs, layer->n_units, layer->delta__o, turned, NULL, 0,
                  below->delta__o);
-    k->activate_backward[below->activation](1, below->n_units, below->y__o, 0, below->delta__o, 0);
+    k->activate_backward[below->activation](1, below->n_units, 0, below->y__o, 0, below->delta__o,
+                                            0);
 }
 
 static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer optimizer,
@@ -1072,10 +1075,9 @@ static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer op
         }
     }
     k->update[optimizer](whole_vecs(layer->n_units), layer->delta__o, layer->bias.values,
-                         layer->bias.slots[0], layer->bias.slots[1], &step);
+                         layer->bias.slots, &step);
     step.l2 = l2;
-    k->update[optimizer](n, g, layer->kernel.values, layer->kernel.slots[0], layer->kernel.slots[1],
-                         &step);
+    k->update[optimizer](n, g, layer->kernel.values, layer->kernel.slots, &step);
 }
 
 /* One step, kernel by kernel. */
@@ -1094,12 +1096,12 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
             k->dense_row(layers[i].n_units, layers[i].n_units, layers[i].n_inputs, below,
                          layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o);
         }
-        k->activate[f](1, layers[i].n_units, layers[i].y__o, 0);
+        k->activate[f](1, layers[i].n_units, 0, layers[i].y__o, 0, layers[i].y__o, 0);
     }
-    k->loss[network->loss](1, last->n_units, last->y__o, 0, targets, &scale, &loss, last->delta__o,
-                           0);
+    k->loss[network->loss](1, last->n_units, &network->loss_settings, last->y__o, 0, targets,
+                           &scale, &loss, last->delta__o, 0);
     k->accuracy(1, last->n_units, last->y__o, 0, targets, network->accuracy_threshold, &hit);
-    k->activate_backward[last->activation](1, last->n_units, last->y__o, 0, last->delta__o, 0);
+    k->activate_backward[last->activation](1, last->n_units, 0, last->y__o, 0, last->delta__o, 0);
     for (size_t i = N_LAYERS; i-- > 0;) {
         const size_t n = kernel_size(&layers[i]);
         const double by = layers[i].l2_per_weight ? weight : 1;
