@@ -85,7 +85,10 @@ cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units
 ) noexcept nogil:
-    cdef double share, limit = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
+    cdef double share, limit
+    if n_units == 0:
+        return 1
+    limit = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
     if samples.format == NONZEROS:
         share = samples.row_starts[samples.n_rows] / (
             <double> samples.n_rows * samples.n_inputs)

@@ -12,15 +12,27 @@ cdef struct Parameters:
     char* gradient        # NULL until somebody asks for gradients
 
 
+# The penalty l1 * sum of abs(w) + l2 / 2 * sum of w^2 on some parameters.
+cdef struct Penalty:
+    double l1, l2
+    bint per_batch        # divided by the sum of the weights of the batch's samples
+
+
+# What the penalties of an item's parameters are computed from.
+cdef struct Norms:
+    double absolutes, squares
+
+
 cdef struct Dense:
     const KernelTable* kernels
     Py_ssize_t n_inputs
     Py_ssize_t n_units
     bint is_narrow        # its kernel lies the other way round: see is_narrow()
-    int activation
-    double alpha          # the activation's own parameter
-    double l2             # penalty l2 / 2 * sum of the squared weights ...
-    bint l2_per_batch     # ... divided by the sum of the weights of the batch's samples
+    bint has_bias         # otherwise it stays zero
+    double rate_factor    # of the learning rate
+    double max_norm       # of a unit's weights; 0: any
+    Penalty kernel_penalty
+    Penalty bias_penalty
     Parameters kernel     # (inputs, units) in panels of units; if narrow, as `transposed` is
     Parameters bias       # (units,) filled with zeros to whole vectors
     char* transposed      # (units, inputs) in panels of inputs; NULL if narrow or nothing is below
@@ -94,8 +106,39 @@ cdef unpack(const KernelTable* kernels, panels, Py_ssize_t n_columns)
 cdef pack_kernel(const Dense* layer, matrix)
 cdef unpack_kernel(const Dense* layer, panels)
 
-# The factor of the squared weights' penalty, for a batch whose samples weigh so much.
-cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil
+# What a penalty is divided by, for a batch whose samples weigh so much; 0: there is none.
+cdef inline double penalty_share(const Penalty* penalty, double batch_weight) noexcept nogil:
+    if not penalty.per_batch:
+        return 1
+    return 1 / batch_weight if batch_weight > 0 else 0
+
+
+cdef inline double penalty_of(
+    const Penalty* penalty, const Norms* norms, double batch_weight
+) noexcept nogil:
+    cdef double share = penalty_share(penalty, batch_weight)
+    return share * (penalty.l1 * norms.absolutes + 0.5 * penalty.l2 * norms.squares)
+
+
+# A step as a layer takes it: with its penalty and its own learning rate.
+cdef inline Step step_for(
+    const Step* step, double rate_factor, const Penalty* penalty, double batch_weight
+) noexcept nogil:
+    cdef Step out = step[0]
+    out.learning_rate *= rate_factor
+    out.l2 = penalty_share(penalty, batch_weight) * penalty.l2
+    return out
+
+
+# Adds up the norms of n parameters, where there is a penalty on them.
+cdef void add_norms(
+    const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values,
+    Norms* norms) noexcept nogil
+
+# Moves n contiguous parameters, from a byte offset on, or keeps their gradient.
+cdef void update_span(
+    const KernelTable* kernels, const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n,
+    const char* g, int optimizer, const Step* step) noexcept nogil
 
 cdef inline bint keeps_gradient(int optimizer) noexcept nogil:
     """Whether an update leaves the parameters alone and only keeps their gradient."""
@@ -118,27 +161,34 @@ cdef inline Py_ssize_t parameters_of(const Dense* layer, Py_ssize_t index) noexc
 # Bytes that an update of n_rows rows needs as scratch memory.
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil
 
-# y = activation(x kernel + bias). Where `padded`, whole vectors are stored, zeros past the units
-# before the activation; otherwise nothing past the units is touched. Inputs whose non-zeros are
-# known go with `padded` only.
+# y = x kernel + bias, then max(y, 0) where `relu`. Where `padded`, whole vectors are stored, zeros
+# past the units; otherwise nothing past the units is touched. Inputs whose non-zeros are known go
+# with `padded` only.
 cdef void dense_forward(
-    const Dense* layer, int activation, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
+    const Dense* layer, bint relu, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
     Py_ssize_t y_stride, bint padded) noexcept nogil
 
-# delta_below = delta kernel^T, in whole vectors, zeros past the end.
+# delta_below = delta kernel^T, or += it where `adds`; in whole vectors, zeros past the end.
 cdef void dense_propagate(
-    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o,
+    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
     char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
 
 # Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
-# whole vectors. Returns the sum of the item's squared weights from before, 0 without a penalty.
-cdef double dense_update_item(
+# whole vectors. `norms` are the item's from before, where there is a penalty.
+cdef void dense_update_item(
     const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
-    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step,
-    char* scratch) noexcept nogil
+    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
+    Norms* norms) noexcept nogil
+
+# Scales this thread's share of the units down to max_norm; not for narrow layers.
+cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil
 
 # Brings the transposed copy, where there is one, up to date with the whole kernel.
 cdef void dense_transpose(const Dense* layer) noexcept nogil
+
+# The norms of an item's parameters, where there is a penalty.
+cdef void dense_item_norms(
+    const Dense* layer, Py_ssize_t index, Norms* norms) noexcept nogil
 
 # Updates one item by the gradient that the layer's parameters hold.
 cdef void dense_apply_item(

@@ -31,6 +31,8 @@ cdef Py_ssize_t STRETCH_BYTES = 4096
 cdef Py_ssize_t NARROW_UNITS = 10
 cdef Py_ssize_t NARROW_SHAPE = 3
 
+cdef Penalty NO_PENALTY = Penalty(l1=0, l2=0, per_batch=False)
+
 # Bytes of the largest register tile of any ISA, at the start of an update's scratch memory.
 cdef Py_ssize_t TILE_BYTES = 4096
 
@@ -77,9 +79,9 @@ cdef inline Py_ssize_t panel_width(const Panels* panels, Py_ssize_t p) noexcept 
 cdef void tiles_forward(
     const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Py_ssize_t n_units,
     const void* const* x_rows__b_i, const char* w, const char* bias, bint relu,
-    char* y__bo, Py_ssize_t y_stride, bint padded
+    bint adds, char* y__bo, Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    """Store x w + bias for some rows.
+    """Store x w + bias for some rows, or add it where `adds`.
 
     A panel stays in cache while all rows pass it. Many inputs are taken in stretches, so that the
     rows of a tile stay in the first-level cache while the next panel passes.
@@ -90,7 +92,7 @@ cdef void tiles_forward(
     cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
     cdef Py_ssize_t s, p, t, row, next_row, column, width, start, stop = 0
     cdef Next next
-    if n_rows == 1:
+    if n_rows == 1 and not adds:
         kernels.dense_row(
             n_units, padded_size(n_units, kernels.lanes) if padded else n_units, n_inputs,
             x_rows__b_i[0], w, bias, relu, y__bo)
@@ -109,17 +111,16 @@ cdef void tiles_forward(
                     next_row - row, width, width if padded else min(width, n_units - column),
                     start, stop - start, x_rows__b_i + row,
                     w + (n_inputs * column + start * width) * item,
-                    bias + column * item if bias != NULL else NULL, s > 0,
+                    bias + column * item if bias != NULL else NULL, adds or s > 0,
                     relu and s == stretches - 1, y__bo + (row * y_stride + column) * item,
                     y_stride, next)
                 next.start += next.step * (stop - start)
 
 
 cdef void dense_forward(
-    const Dense* layer, int activation, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
+    const Dense* layer, bint relu, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
     Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    cdef bint relu = activation == CYMLP_RELU
     if inputs.nonzeros.bits__bw != NULL:
         layer.kernels.sparse_forward(
             n_rows, layer.n_units, layer.n_inputs, inputs.rows__b_i, inputs.nonzeros,
@@ -133,19 +134,16 @@ cdef void dense_forward(
     else:
         tiles_forward(
             layer.kernels, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
-            layer.kernel.values, layer.bias.values, relu, y__bo, y_stride, padded)
-    if not relu:
-        layer.kernels.activate[activation](
-            n_rows, layer.n_units, layer.alpha, y__bo, y_stride, y__bo, y_stride)
+            layer.kernel.values, layer.bias.values, relu, False, y__bo, y_stride, padded)
 
 
 cdef void dense_propagate(
-    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o,
+    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
     char* delta_below__bi, Py_ssize_t stride_below
 ) noexcept nogil:
     tiles_forward(
         layer.kernels, n_rows, layer.n_units, layer.n_inputs, delta_rows__b_o,
-        layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False,
+        layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False, adds,
         delta_below__bi, stride_below, True)
 
 
@@ -229,26 +227,43 @@ cdef inline void claim_transposed(
         stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
 
 
-cdef void dense_transpose(const Dense* layer) noexcept nogil:
-    cdef Py_ssize_t index, p
+cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
+    cdef Py_ssize_t p
+    for p in range(panels.n_panels):
+        if p % team == thread:
+            layer.kernels.constrain_columns(
+                layer.n_inputs, panel_width(&panels, p), layer.max_norm, layer.kernel.values + (
+                    layer.n_inputs * first_column(&panels, p)
+                    * <Py_ssize_t> layer.kernels.item_size))
+            transpose_panel(layer, p)
+
+
+cdef void transpose_panel(const Dense* layer, Py_ssize_t p) noexcept nogil:
+    cdef Py_ssize_t index
     cdef Block block
     if layer.transposed == NULL:
         return
     for index in range(n_items(layer) - 1):
         block = block_of(layer, index)
-        for p in range(block.panels.n_panels):
-            transpose_block(layer, &block, p)
+        transpose_block(layer, &block, p)
+
+
+cdef void dense_transpose(const Dense* layer) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, kernel_columns(layer))
+    cdef Py_ssize_t p
+    for p in range(panels.n_panels):
+        transpose_panel(layer, p)
 
 
 cdef inline char* at(char* base, Py_ssize_t offset) noexcept nogil:
     return base + offset if base != NULL else NULL
 
 
-cdef inline void update_span(
+cdef void update_span(
     const KernelTable* kernels, const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n,
     const char* g, int optimizer, const Step* step
 ) noexcept nogil:
-    """Move n contiguous parameters, from a byte offset on, or keep their gradient."""
     cdef void* slots[CYMLP_N_SLOTS]
     slots[0] = at(
         parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0], offset)
@@ -256,16 +271,18 @@ cdef inline void update_span(
     kernels.update[optimizer](n, g, parameters.values + offset, slots, step)
 
 
-cdef double l2_of(const Dense* layer, double batch_weight) noexcept nogil:
-    if not layer.l2_per_batch:
-        return layer.l2
-    return layer.l2 / batch_weight if batch_weight > 0 else 0
+cdef void add_norms(
+    const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values,
+    Norms* norms
+) noexcept nogil:
+    if penalty.l2 != 0:
+        norms.squares += kernels.sum_of_squares(n, values)
 
 
-cdef double update_block(
+cdef void update_block(
     const Dense* layer, const Block* block, Py_ssize_t n_rows, Inputs inputs,
     const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
-    char* scratch
+    char* scratch, Norms* norms
 ) noexcept nogil:
     """Move a block tile by tile: a gradient is used up while it is in the first-level cache.
 
@@ -282,7 +299,6 @@ cdef double update_block(
     cdef const char* right = delta__bo
     cdef Ahead ahead
     cdef bint transposes = layer.transposed != NULL and not keeps_gradient(optimizer)
-    cdef double squares = 0
     if layer.is_narrow:
         left, left_stride = delta__bo + block.first * item, delta_stride
         next_strip = tile_rows * item
@@ -294,7 +310,9 @@ cdef double update_block(
         column = first_column(&block.panels, p)
         width = panel_width(&block.panels, p)
         offset = offset_of(layer, block, p)
-        squares += squares_of(layer, offset, block.n_rows * width)
+        add_norms(
+            kernels, &layer.kernel_penalty, block.n_rows * width, layer.kernel.values + offset,
+            norms)
         for t in range(ceil_div(block.n_rows, tile_rows)):
             count = min(tile_rows, block.n_rows - t * tile_rows)
             if transposes:
@@ -309,13 +327,12 @@ cdef double update_block(
             offset += count * width * item
         if transposes:
             transpose_block(layer, block, p)
-    return squares
 
 
-cdef double update_block_sparse(
+cdef void update_block_sparse(
     const Dense* layer, const Block* block, Py_ssize_t n_rows, Inputs inputs,
     const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
-    char* scratch
+    char* scratch, Norms* norms
 ) noexcept nogil:
     """Move a block by a gradient that is summed over what is not zero."""
     cdef const KernelTable* kernels = layer.kernels
@@ -323,7 +340,6 @@ cdef double update_block_sparse(
     cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
     cdef uint64_t* turned = <uint64_t*> (scratch + run_bytes(kernels))
     cdef Py_ssize_t run, p, stop, column, offset, count
-    cdef double squares = 0
     kernels.turn_nonzeros(n_rows, block.index, inputs.nonzeros, turned)
     for run in range(ceil_div(panels.n_panels, kernels.run_panels)):
         p = run * kernels.run_panels
@@ -337,23 +353,14 @@ cdef double update_block_sparse(
         for p in range(p, stop):
             count = block.n_rows * panel_width(panels, p)
             offset = offset_of(layer, block, p)
-            squares += squares_of(layer, offset, count)
+            add_norms(
+                kernels, &layer.kernel_penalty, count, layer.kernel.values + offset, norms)
             update_span(
                 kernels, &layer.kernel, offset, count,
                 scratch + (first_column(panels, p) - column) * block.n_rows * item, optimizer,
                 step)
             if layer.transposed != NULL and not keeps_gradient(optimizer):
                 transpose_block(layer, block, p)
-    return squares
-
-
-cdef inline double squares_of(
-    const Dense* layer, Py_ssize_t offset, Py_ssize_t n
-) noexcept nogil:
-    """The sum of some squared weights, where there is a penalty on them."""
-    if layer.l2 == 0:
-        return 0
-    return layer.kernels.sum_of_squares(n, layer.kernel.values + offset)
 
 
 cdef inline Ahead ahead_of(
@@ -383,11 +390,14 @@ cdef inline Py_ssize_t next_delta(
 
 cdef void update_bias(
     const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,
-    int optimizer, const Step* step, char* scratch
+    int optimizer, const Step* step, char* scratch, Norms* norms
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Panels panels = panels_of(kernels, layer.n_units)
     cdef Py_ssize_t p, width, offset
+    add_norms(
+        kernels, &layer.bias_penalty, padded_size(layer.n_units, kernels.lanes),
+        layer.bias.values, norms)
     for p in range(panels.n_panels):
         width = panel_width(&panels, p)
         offset = first_column(&panels, p) * <Py_ssize_t> kernels.item_size
@@ -395,22 +405,48 @@ cdef void update_bias(
         update_span(kernels, &layer.bias, offset, width, scratch, optimizer, step)
 
 
-cdef double dense_update_item(
+cdef void dense_update_item(
     const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
-    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch
+    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
+    Norms* norms
 ) noexcept nogil:
-    cdef Step penalized = step[0]
+    cdef Step own
     cdef Block block
+    norms.absolutes = norms.squares = 0
     if index == n_items(layer) - 1:
-        update_bias(layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch)
-        return 0
+        if layer.has_bias:
+            own = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight)
+            update_bias(
+                layer, n_rows, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+        return
     block = block_of(layer, index)
-    penalized.l2 = l2_of(layer, batch_weight)
+    own = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight)
     if inputs.nonzeros.bits__bw != NULL:
-        return update_block_sparse(
-            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &penalized, scratch)
-    return update_block(
-        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &penalized, scratch)
+        update_block_sparse(
+            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch,
+            norms)
+        return
+    update_block(
+        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+
+
+cdef void dense_item_norms(
+    const Dense* layer, Py_ssize_t index, Norms* norms
+) noexcept nogil:
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Block block
+    cdef Py_ssize_t p
+    norms.absolutes = norms.squares = 0
+    if index == n_items(layer) - 1:
+        add_norms(
+            kernels, &layer.bias_penalty, padded_size(layer.n_units, kernels.lanes),
+            layer.bias.values, norms)
+        return
+    block = block_of(layer, index)
+    for p in range(block.panels.n_panels):
+        add_norms(
+            kernels, &layer.kernel_penalty, block.n_rows * panel_width(&block.panels, p),
+            layer.kernel.values + offset_of(layer, &block, p), norms)
 
 
 cdef void dense_apply_item(
@@ -418,18 +454,21 @@ cdef void dense_apply_item(
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Block block
+    cdef Step own = step[0]
     cdef Py_ssize_t p, offset
+    own.learning_rate *= layer.rate_factor
     if index == n_items(layer) - 1:
-        update_span(
-            kernels, &layer.bias, 0, padded_size(layer.n_units, kernels.lanes), layer.bias.gradient,
-            optimizer, step)
+        if layer.has_bias:
+            update_span(
+                kernels, &layer.bias, 0, padded_size(layer.n_units, kernels.lanes),
+                layer.bias.gradient, optimizer, &own)
         return
     block = block_of(layer, index)
     for p in range(block.panels.n_panels):
         offset = offset_of(layer, &block, p)
         update_span(
             kernels, &layer.kernel, offset, block.n_rows * panel_width(&block.panels, p),
-            layer.kernel.gradient + offset, optimizer, step)
+            layer.kernel.gradient + offset, optimizer, &own)
         if layer.transposed != NULL:
             transpose_block(layer, &block, p)
 
@@ -501,7 +540,9 @@ cdef _Operand _operand(x, kernel, bias, isa, bint narrow):
     out.keep = [x]
     out.layer.kernels = kernel_table(isa, x.dtype)
     out.layer.n_inputs, out.layer.n_units = kernel.shape
-    out.layer.is_narrow = narrow
+    out.layer.is_narrow, out.layer.has_bias = narrow, True
+    out.layer.rate_factor, out.layer.max_norm = 1, 0
+    out.layer.kernel_penalty = out.layer.bias_penalty = NO_PENALTY
     out.layer.kernel.values = <char*> out.hold(pack_kernel(&out.layer, kernel))
     if not narrow:
         out.layer.transposed = <char*> out.hold(pack(out.layer.kernels, kernel.T))
@@ -521,7 +562,10 @@ def _check(x, others):
             raise ValueError("the columns of each array must be contiguous")
 
 
-def forward(x, kernel, bias, int activation, *, isa=None, int n_threads=1, bint narrow=False):
+def forward(
+    x, kernel, bias, int activation, *, double alpha=0.0, isa=None, int n_threads=1,
+    bint narrow=False
+):
     """Return activation(x @ kernel + bias).
 
     Parameters
@@ -532,6 +576,8 @@ def forward(x, kernel, bias, int activation, *, isa=None, int n_threads=1, bint 
     bias : ndarray of shape (units,)
     activation : int
         One of `cymlp._kernels.ACTIVATIONS`.
+    alpha : float, default=0.0
+        The activation's own parameter.
     isa : str, optional
         One of `cymlp._kernels.available_isas()`; the active one by default.
     n_threads : int, default=1
@@ -551,11 +597,17 @@ def forward(x, kernel, bias, int activation, *, isa=None, int n_threads=1, bint 
     cdef Py_ssize_t tile = layer.kernels.tile_rows, row_bytes = n_units * x.itemsize
     y = np.empty((n_rows, n_units), x.dtype)
     cdef char* out = <char*> operand.hold(y)
-    cdef Py_ssize_t t
+    cdef char* row
+    cdef Py_ssize_t t, count
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
+        count = min(tile, n_rows - t * tile)
+        row = out + t * tile * row_bytes
         dense_forward(
-            layer, activation, min(tile, n_rows - t * tile),
-            all_inputs(operand.rows + t * tile, 0), out + t * tile * row_bytes, n_units, False)
+            layer, activation == CYMLP_RELU, count, all_inputs(operand.rows + t * tile, 0), row,
+            n_units, False)
+        if activation != CYMLP_RELU:
+            layer.kernels.activate[activation](
+                count, n_units, alpha, row, n_units, row, n_units)
     return y
 
 
@@ -599,7 +651,7 @@ def propagate(
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         count = min(tile, n_rows - t * tile)
         dense_propagate(
-            layer, count, operand.rows + t * tile, out + t * tile * row_bytes, stride)
+            layer, count, operand.rows + t * tile, False, out + t * tile * row_bytes, stride)
         layer.kernels.activate_backward[activation_below](
             count, n_inputs, 0, y + t * tile * row_bytes, stride, out + t * tile * row_bytes,
             stride)
@@ -646,9 +698,10 @@ def gradient(x, delta, *, isa=None, int n_threads=1, bint narrow=False):
     cdef Step step = optimizer_step(0, 0, 0, 0, 0, 0, 1)
     cdef Py_ssize_t size = scratch_size(layer.kernels, n_rows)
     cdef char* scratch = <char*> operand.hold(np.empty(n_items(layer) * size, np.uint8))
+    cdef Norms* norms = <Norms*> operand.hold(np.empty(2 * n_items(layer)))
     cdef Py_ssize_t index
     for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
         dense_update_item(
             layer, index, n_rows, inputs, delta_rows, stride, 1, CYMLP_GRADIENT, &step,
-            scratch + index * size)
+            scratch + index * size, &norms[index])
     return unpack_kernel(layer, kernel_gradient), bias_gradient[:n_units].copy()

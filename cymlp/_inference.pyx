@@ -22,9 +22,14 @@ from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
 from cymlp._batch cimport (
     REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, rows_from,
     rows_room, take_rows)
-from cymlp._dense cimport Inputs, all_inputs, ceil_div, dense_forward, l2_of
+from cymlp._dense cimport (
+    Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_item_norms, n_items, penalty_of)
+from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
+from cymlp._ops cimport (
+    OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION,
+    SAMPLES, Op, copy_samples)
 from cymlp._program cimport (
-    CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
+    CHUNK_ROWS, Inferred, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport cymlp_team_size, threads_for
 
@@ -39,16 +44,23 @@ cdef object ndarray = np.ndarray
 cdef object empty = np.empty
 
 
+# Where the outputs of an operation are, for the rows of a chunk.
+cdef struct Made:
+    char* y
+    Py_ssize_t stride
+
+
 cdef class Room:
     """Memory that one call works in.
 
-    For each thread of a team two buffers of outputs, in turn those of a layer and those of the
-    layer below, and the rows of a chunk.
+    For each thread of a team the buffers of outputs that the program has planned, and the rows of
+    a chunk.
     """
 
     cdef Arena arena
     cdef BatchRows rows
-    cdef char** out                 # per layer, where its outputs are wanted; NULL: nowhere
+    cdef char** out                 # per operation, where its outputs are wanted; NULL: nowhere
+    cdef Made* made                 # per thread and operation
     cdef char* buffers
     cdef Py_ssize_t buffer_bytes
     cdef Py_ssize_t chunk           # rows
@@ -56,34 +68,38 @@ cdef class Room:
     cdef Format format
 
     def __cinit__(self, Program program, Py_ssize_t chunk, int team, Format format):
-        cdef Py_ssize_t i, widest = 0, n_inputs = program.layers[0].n_inputs
+        cdef Py_ssize_t k, widest = 0, n_inputs = program.n_inputs
         cdef Py_ssize_t rows_bytes = rows_room(program.kernels, format, team * chunk, n_inputs)
-        for i in range(program.n_layers):
-            widest = max(widest, program.strides[i])
+        for k in range(program.n_ops):
+            widest = max(widest, program.ops[k].stride)
         self.chunk = chunk
         self.team = team
         self.buffer_bytes = Arena.room(chunk * widest * program.dtype.itemsize)
-        self.arena = Arena(Arena.room(2 * team * self.buffer_bytes) + rows_bytes)
+        buffers_bytes = program.n_slots * team * self.buffer_bytes
+        self.arena = Arena(Arena.room(buffers_bytes) + rows_bytes)
         self.rows = take_rows(self.arena, program.kernels, format, team * chunk, n_inputs)
         self.format = format
-        self.buffers = address(self.arena.take(2 * team * self.buffer_bytes, np.uint8))
-        self.out = <char**> calloc(program.n_layers, sizeof(char*))
-        if self.out == NULL:
+        self.buffers = address(self.arena.take(buffers_bytes, np.uint8))
+        self.out = <char**> calloc(program.n_ops, sizeof(char*))
+        self.made = <Made*> calloc(team * program.n_ops, sizeof(Made))
+        if self.out == NULL or self.made == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.out)
+        free(self.made)
 
 
 cdef Room borrow(Program program, Py_ssize_t n_rows, int team, Format format):
     """Return a room for some rows and a team, which no other call has."""
-    cdef Py_ssize_t i, chunk = min(n_rows, CHUNK_ROWS)
+    cdef Py_ssize_t k, chunk = min(n_rows, CHUNK_ROWS)
     cdef Room room
+    program._refresh()
     if program.spare:
         room = program.spare.pop()
         if room.chunk >= chunk and room.team >= team and room.format == format:
-            for i in range(program.n_layers):
-                room.out[i] = NULL
+            for k in range(program.n_ops):
+                room.out[k] = NULL
             return room
         chunk, team = max(chunk, room.chunk), max(team, room.team)
     return Room(program, chunk, team, format)
@@ -97,7 +113,7 @@ cdef give_back(Program program, Room room):
 cdef bint is_ready(Program program, x, Rows* rows) except -1:
     """Whether x can be read as it stands, a row or rows of the network's inputs; fill `rows`."""
     return (look_at(x, program.kernels.item_size, rows)
-            and rows.n_columns == program.layers[0].n_inputs)
+            and rows.n_columns == program.n_inputs)
 
 
 cdef Samples samples_of(const Rows* rows) noexcept nogil:
@@ -119,31 +135,30 @@ cdef Samples samples_of(const Rows* rows) noexcept nogil:
 
 
 def forward(Program program, x, outputs, int n_threads=0):
-    """Fill arrays with the outputs of layers.
+    """Fill arrays with the outputs of operations.
 
     Parameters
     ----------
     program : Program
     x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
-    outputs : list
-        Per layer an ndarray of shape (samples, units), C-contiguous, to be filled, or None.
+    outputs : dict
+        By the number of an operation an ndarray of shape (samples, units), C-contiguous, to be
+        filled.
     """
     cdef Samples samples
-    cdef Py_ssize_t i
+    cdef Py_ssize_t k
     cdef Room room
     cdef int team
     describe(
-        &samples, x, None, None, None, program.dtype, program.layers[0].n_inputs,
-        program.n_outputs)
+        &samples, x, None, None, None, program.dtype, program.n_inputs, program.n_outputs)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
-    for i, array in enumerate(outputs):
-        if array is not None:
-            shape = (samples.n_rows, program.layers[i].n_units)
-            if (array.shape != shape or array.dtype != program.dtype
-                    or not array.flags.c_contiguous or not array.flags.writeable):
-                raise ValueError(f"outputs[{i}] must be a C-contiguous array of shape {shape}")
-            room.out[i] = address(array)
+    for k, array in outputs.items():
+        shape = (samples.n_rows, program.ops[k].n_units)
+        if (array.shape != shape or array.dtype != program.dtype
+                or not array.flags.c_contiguous or not array.flags.writeable):
+            raise ValueError(f"outputs[{k}] must be a C-contiguous array of shape {shape}")
+        room.out[k] = address(array)
     run(program, &samples, room, NULL, NULL, False, team)
     give_back(program, room)
 
@@ -169,10 +184,10 @@ def predict(Program program, x, int n_threads=0):
     if not is_ready(program, x, &given) or given.ndim != 2:
         return None
     samples = samples_of(&given)
-    out = empty((samples.n_rows, program.layers[program.n_layers - 1].n_units), program.dtype)
+    out = empty((samples.n_rows, program.ops[program.n_ops - 1].n_units), program.dtype)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
-    room.out[program.n_layers - 1] = data(out)
+    room.out[program.n_ops - 1] = data(out)
     finite = run(program, &samples, room, NULL, NULL, True, team)
     give_back(program, room)
     return out if finite else None
@@ -180,16 +195,15 @@ def predict(Program program, x, int n_threads=0):
 
 def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     """Return the averages of loss, with the penalty, and accuracy over the samples."""
-    cdef Py_ssize_t i, b, n_rows = len(x)
+    cdef Py_ssize_t b, n_rows = len(x)
     cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
     cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
-    cdef double loss_sum = 0, hits = 0, total = 0, penalty = 0
+    cdef double loss_sum = 0, hits = 0, total = 0
     cdef Samples samples
     cdef Room room
     cdef int team
     describe(
-        &samples, x, labels, values, None, program.dtype, program.layers[0].n_inputs,
-        program.n_outputs)
+        &samples, x, labels, values, None, program.dtype, program.n_inputs, program.n_outputs)
     team = team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)
     run(program, &samples, room, &loss[0], &hit[0], False, team)
@@ -198,11 +212,24 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
         total += weights[b]
         loss_sum += weights[b] * loss[b]
         hits += weights[b] * hit[b]
-    for i in range(program.n_layers):
-        if program.layers[i].l2 != 0:
-            penalty += 0.5 * l2_of(&program.layers[i], total) * program.kernels.sum_of_squares(
-                program.arrays[i]["kernel"].size, program.layers[i].kernel.values)
-    return loss_sum / (total or 1) + penalty, hits / (total or 1)
+    return loss_sum / (total or 1) + penalty(program, total), hits / (total or 1)
+
+
+cdef double penalty(Program program, double batch_weight):
+    """The penalties of all parameters."""
+    cdef Py_ssize_t k, index
+    cdef const Op* op
+    cdef Norms norms
+    cdef double out = 0
+    for k in range(program.n_ops):
+        op = &program.ops[k]
+        if op.kind == OP_DENSE:
+            for index in range(n_items(&op.dense)):
+                dense_item_norms(&op.dense, index, &norms)
+                out += penalty_of(
+                    &op.dense.bias_penalty if index == n_items(&op.dense) - 1
+                    else &op.dense.kernel_penalty, &norms, batch_weight)
+    return out
 
 
 cdef char* data(out) except NULL:
@@ -214,6 +241,8 @@ cdef char* data(out) except NULL:
 
 
 cdef int team_for(Program program, Py_ssize_t n_rows, int n_threads) except -1:
+    if program.calls_python:
+        return 1
     return threads_for(program._flops_per_row() * n_rows, n_threads)
 
 
@@ -231,6 +260,7 @@ cdef bint run(
     cdef bint* shared = &finite if checks else NULL
     if flops * n_rows <= RELEASE_FLOPS:
         run_rows(program, samples, 0, n_rows, room, losses, hits, shared, 0, 1)
+        program._raise()
         return finite
     window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
     for start in range(0, n_rows, window):
@@ -243,6 +273,7 @@ cdef bint run(
                 run_rows(
                     program, samples, start, stop, room, losses, hits, shared, threadid(),
                     cymlp_team_size())
+        program._raise()
         propagate(raise_pending_signal() < 0)
         if not finite:
             break
@@ -253,22 +284,22 @@ cdef void run_rows(
     Program program, const Samples* samples, Py_ssize_t start, Py_ssize_t stop, Room room,
     double* losses, double* hits, bint* finite, int thread, int team
 ) noexcept nogil:
-    """The part of one thread of rows start..stop, chunk by chunk through all layers."""
+    """The part of one thread of rows start..stop, chunk by chunk through all operations."""
     cdef BatchRows rows = rows_from(room.rows, thread * room.chunk)
-    cdef Inputs first_inputs = inputs_of(
-        program.kernels, samples, 0, samples.n_rows, program.layers[0].n_units, &rows)
-    cdef Inputs inputs
+    cdef Inputs inputs = inputs_of(
+        program.kernels, samples, 0, samples.n_rows,
+        program.ops[0].n_units if program.ops[0].kind == OP_DENSE else 0, &rows)
     cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
     cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
     cdef Py_ssize_t end = start + share(stop - start, tile, thread + 1, team)
-    cdef Py_ssize_t c, row, n_rows, i, b, stride = 0
+    cdef Py_ssize_t last = program.n_ops - 1, c, row, n_rows, k, b
     cdef int activation
-    cdef bint in_place, evaluates = losses != NULL
-    cdef char* buffers = room.buffers + 2 * thread * room.buffer_bytes
-    cdef char* y = NULL
+    cdef bint evaluates = losses != NULL
+    cdef char* buffers = room.buffers + program.n_slots * thread * room.buffer_bytes
+    cdef Made* made = room.made + thread * program.n_ops
     cdef uint64_t denormals = cymlp_flush_denormals()
-    fresh.n_columns = program.layers[0].n_inputs
+    fresh.n_columns = program.n_inputs
     fresh.stride = samples.x_stride
     for c in range(ceil_div(end - first, room.chunk)):
         row = first + c * room.chunk
@@ -281,28 +312,27 @@ cdef void run_rows(
                 finite[0] = False
             if not finite[0]:
                 break
-        gather(program.kernels, samples, row, 0, n_rows, &rows, &first_inputs, 0)
-        for i in range(program.n_layers):
-            activation = program._activation(i) if evaluates else program.layers[i].activation
-            inputs = first_inputs if i == 0 else all_inputs(rows.x, 0)
-            in_place = room.out[i] != NULL and inputs.nonzeros.bits__bw == NULL
-            if in_place:
-                stride = program.layers[i].n_units
-                y = room.out[i] + row * stride * item
+        gather(program.kernels, samples, row, 0, n_rows, &rows, &inputs, 0)
+        for k in range(program.n_ops):
+            if program.inferred[k].is_passed:
+                made[k] = made[program.inferred[k].rows_of]
             else:
-                # Two buffers in turn: the other one may hold what this layer reads.
-                stride = program.strides[i]
-                y = buffers + i % 2 * room.buffer_bytes
-            dense_forward(
-                &program.layers[i], activation, n_rows, inputs, y, stride, not in_place)
-            if room.out[i] != NULL and not in_place:
-                copy_rows(room.out[i], program, i, row, n_rows, y)
-            for b in range(n_rows):
-                rows.x[b] = y + b * stride * item
+                made[k] = place_of(program, k, room, buffers, row, &inputs)
+                activation = program.inferred[k].activation
+                if evaluates and program.inferred[last].rows_of == k:
+                    activation = program.output_activation
+                if infer(program, k, activation, made, &rows, &inputs, n_rows):
+                    break
+            if room.out[k] != NULL and made[k].y != room.out[k] + (
+                    row * program.ops[k].n_units * item):
+                copy_rows(room.out[k], program, k, row, n_rows, &made[k])
+        if program.has_raised:
+            break
         if evaluates:
+            b = 1 if program.inferred[last].slot == 0 else 0
             program._losses(
-                samples, &rows, 0, n_rows, y, stride,
-                buffers + program.n_layers % 2 * room.buffer_bytes, stride)
+                samples, &rows, 0, n_rows, made[last].y, made[last].stride,
+                buffers + b * room.buffer_bytes, program.ops[last].stride)
             for b in range(n_rows):
                 losses[row + b] = rows.loss[b]
                 if program.wants_accuracy:
@@ -310,14 +340,75 @@ cdef void run_rows(
     cymlp_restore_denormals(denormals)
 
 
+cdef inline Made place_of(
+    Program program, Py_ssize_t k, Room room, char* buffers, Py_ssize_t row, const Inputs* inputs
+) noexcept nogil:
+    """Where an operation's outputs go: where they are wanted if they can, else into its buffer."""
+    cdef Made made
+    cdef const Op* op = &program.ops[k]
+    # A sparse first layer stores whole vectors.
+    if room.out[k] != NULL and not (op.source == SAMPLES and inputs.nonzeros.bits__bw != NULL):
+        made.stride = op.n_units
+        made.y = room.out[k] + row * made.stride * <Py_ssize_t> program.kernels.item_size
+    else:
+        made.stride = op.stride
+        made.y = buffers + program.inferred[k].slot * room.buffer_bytes
+    return made
+
+
+cdef bint infer(
+    Program program, Py_ssize_t k, int activation, const Made* made, const BatchRows* rows,
+    const Inputs* inputs, Py_ssize_t n_rows
+) noexcept nogil:
+    """Make an operation's outputs for the rows of a chunk; return whether Python code raised."""
+    cdef const KernelTable* kernels = program.kernels
+    cdef const Op* op = &program.ops[k]
+    cdef Py_ssize_t item = kernels.item_size, stride = made[k].stride, b, x_stride = 0
+    cdef Inputs below = inputs[0]
+    cdef char* x = NULL
+    cdef char* y = made[k].y
+    if op.source != SAMPLES:
+        x, x_stride = made[op.source].y, made[op.source].stride
+    if op.kind == OP_DENSE:
+        if op.source != SAMPLES:
+            for b in range(n_rows):
+                rows.x[b] = x + b * x_stride * item
+            below = all_inputs(rows.x, 0)
+        dense_forward(
+            program.inferred[k].dense, activation == CYMLP_RELU, n_rows, below, y, stride,
+            stride != op.n_units)
+        if activation == CYMLP_RELU:
+            return False
+    elif op.kind == OP_INPUT:
+        copy_samples(kernels, op, n_rows, below, y, stride)
+    elif op.kind == OP_BATCH_NORM:
+        kernels.batch_norm(
+            n_rows, op.n_units, op.norm.moving_mean, op.norm.inverse_std, op.norm.gamma.values,
+            op.norm.beta.values, x, x_stride, NULL, 0, y, stride)
+    elif op.kind == OP_LAYER_NORM:
+        kernels.layer_norm(
+            n_rows, op.n_units, op.norm.epsilon, op.norm.gamma.values, op.norm.beta.values, x,
+            x_stride, NULL, 0, NULL, y, stride)
+    elif op.kind == OP_ADD:
+        kernels.add_rows(
+            n_rows, op.n_units, x, x_stride, made[op.other].y, made[op.other].stride, y, stride)
+    else:
+        kernels.activate[<int> CYMLP_IDENTITY](n_rows, op.n_units, 0, x, x_stride, y, stride)
+    if activation == PYTHON_ACTIVATION:
+        return program._call_activation(k, n_rows, y, stride, y, stride)
+    if activation != CYMLP_IDENTITY:
+        kernels.activate[activation](n_rows, op.n_units, op.alpha, y, stride, y, stride)
+    return False
+
+
 cdef void copy_rows(
-    char* out, Program program, Py_ssize_t layer, Py_ssize_t row, Py_ssize_t n_rows, const char* y
+    char* out, Program program, Py_ssize_t k, Py_ssize_t row, Py_ssize_t n_rows, const Made* made
 ) noexcept nogil:
     """Copy rows of outputs from a buffer to where they are wanted, one after the other."""
     cdef Py_ssize_t item = program.kernels.item_size, b
-    cdef Py_ssize_t n_bytes = program.layers[layer].n_units * item
+    cdef Py_ssize_t n_bytes = program.ops[k].n_units * item
     for b in range(n_rows):
-        memcpy(out + (row + b) * n_bytes, y + b * program.strides[layer] * item, n_bytes)
+        memcpy(out + (row + b) * n_bytes, made.y + b * made.stride * item, n_bytes)
 
 
 cdef class Predictor:
@@ -366,7 +457,7 @@ cdef class Predictor:
 
     def __repr__(self):
         """Return the sizes."""
-        return (f"<Predictor of at most {self.batch_size} x {self.program.layers[0].n_inputs} "
+        return (f"<Predictor of at most {self.batch_size} x {self.program.n_inputs} "
                 f"inputs, {self.program.n_outputs} outputs, {self.program.dtype.name}>")
 
     def __call__(self, x, out=None):
@@ -396,7 +487,7 @@ cdef class Predictor:
         cdef Program program = self.program
         cdef Rows given
         cdef Samples samples
-        cdef Py_ssize_t last = program.n_layers - 1
+        cdef Py_ssize_t last = program.n_ops - 1
         if not (is_ready(program, x, &given)
                 and (given.ndim == 2 or self.batch_size == 1)
                 and given.n_rows <= self.batch_size
@@ -407,7 +498,7 @@ cdef class Predictor:
         if self.busy:
             raise RuntimeError("the predictor is in another call: each thread needs its own")
         if out is None:
-            shape = (program.layers[last].n_units,)
+            shape = (program.ops[last].n_units,)
             out = empty(shape if given.ndim == 1 else (given.n_rows, *shape), program.dtype)
             self.room.out[last] = data(out)
         else:
@@ -426,7 +517,7 @@ cdef class Predictor:
         flat = array.ndim == 1 and self.batch_size == 1
         array = _validate.matrix(
             "x", array.reshape(1, -1) if flat else array, self.program.dtype,
-            self.program.layers[0].n_inputs)
+            self.program.n_inputs)
         if len(array) > self.batch_size:
             raise ValueError(
                 f"x must have at most {self.batch_size} rows, the predictor's batch_size, got "
@@ -437,7 +528,7 @@ cdef class Predictor:
 cdef char* wanted(Program program, out, const Rows* given) except NULL:
     """Check an array that a caller wants outputs in and return its address."""
     cdef Py_buffer view
-    cdef Py_ssize_t n_units = program.layers[program.n_layers - 1].n_units
+    cdef Py_ssize_t n_units = program.ops[program.n_ops - 1].n_units
     cdef Py_ssize_t item = program.kernels.item_size, n_rows = given.n_rows
     cdef Py_ssize_t reach = (n_rows - 1) * given.stride
     cdef const char* low = given.base + min(reach, 0)

@@ -136,6 +136,9 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_units, size_t n_inputs, const void* const* x_rows__b_i,
             Nonzeros nonzeros, const void* w__pip, const void* bias__o, int relu, void* y__bo,
             size_t y_stride) noexcept nogil
+        void (*spread_nonzeros)(
+            size_t n_rows, size_t n_inputs, const void* const* x_rows__b_n, Nonzeros nonzeros,
+            void* y__bi, size_t y_stride) noexcept nogil
         void (*pack_block)(
             size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
             size_t first_column, void* strips__sbt) noexcept nogil
@@ -151,8 +154,50 @@ cdef extern from "kernels.h" nogil:
             const void* delta__bo, size_t delta_stride, void* g__pip,
             const void* const* next_rows__b, size_t next_start, size_t next_bytes) noexcept nogil
         void (*column_sum)(
-            size_t n_rows, size_t width, const void* delta__bp, size_t delta_stride,
+            size_t n_rows, size_t width, const void* x__bp, size_t x_stride,
             void* sum__p) noexcept nogil
+        void (*column_dot)(
+            size_t n_rows, size_t width, const void* a__bp, size_t a_stride, const void* b__bp,
+            size_t b_stride, void* sum__p) noexcept nogil
+        void (*column_moments)(
+            size_t n_rows, size_t width, const void* x__bp, size_t x_stride, void* mean__p,
+            void* variance__p) noexcept nogil
+        void (*inverse_std)(
+            size_t n, double epsilon, const void* variance__n,
+            void* inverse_std__n) noexcept nogil
+        void (*blend)(
+            size_t n, double old_share, void* y__n, double new_share,
+            const void* x__n) noexcept nogil
+        void (*batch_norm)(
+            size_t n_rows, size_t n_units, const void* mean__o, const void* inverse_std__o,
+            const void* gamma__o, const void* beta__o, const void* x__bo, size_t x_stride,
+            void* kept__bo, size_t kept_stride, void* y__bo, size_t y_stride) noexcept nogil
+        void (*batch_norm_backward)(
+            size_t n_rows, size_t n_units, double share, const void* inverse_std__o,
+            const void* gamma__o, const void* sum__o, const void* dot__o, const void* kept__bo,
+            size_t kept_stride, const void* d__bo, size_t d_stride, int adds, void* dx__bo,
+            size_t dx_stride) noexcept nogil
+        void (*layer_norm)(
+            size_t n_rows, size_t n_units, double epsilon, const void* gamma__o,
+            const void* beta__o, const void* x__bo, size_t x_stride, void* kept__bo,
+            size_t kept_stride, void* inverse_std__b, void* y__bo,
+            size_t y_stride) noexcept nogil
+        void (*layer_norm_backward)(
+            size_t n_rows, size_t n_units, const void* gamma__o, const void* kept__bo,
+            size_t kept_stride, const void* inverse_std__b, const void* d__bo, size_t d_stride,
+            int adds, void* dx__bo, size_t dx_stride) noexcept nogil
+        void (*add_rows)(
+            size_t n_rows, size_t n_units, const void* a__bo, size_t a_stride,
+            const void* b__bo, size_t b_stride, void* y__bo, size_t y_stride) noexcept nogil
+        void (*multiply_rows)(
+            size_t n_rows, size_t n_units, const void* a__bo, size_t a_stride,
+            const void* b__bo, size_t b_stride, int adds, void* y__bo,
+            size_t y_stride) noexcept nogil
+        void (*dropout)(
+            size_t n_rows, size_t n_units, const uint64_t* key, size_t layer, size_t first_row,
+            unsigned dropped, void* factor__bo, size_t factor_stride) noexcept nogil
+        void (*constrain_columns)(
+            size_t n_rows, size_t width, double max_norm, void* w__bp) noexcept nogil
         void (*claim_lines)(size_t n, const void* first, size_t stride) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,

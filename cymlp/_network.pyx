@@ -25,12 +25,17 @@ from cymlp._batch cimport (
     REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
     inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
-    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
+    Dense, Inputs, Norms, Parameters, all_inputs, ceil_div, dense_apply_item, dense_constrain,
+    dense_item_norms, dense_transpose, dense_update_item, inputs_from, keeps_gradient, n_items, padded_size, penalty_of,
     scratch_size)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_N_SLOTS, RowLayer, RowNetwork, RowSamples, Step, Sums,
     optimizer_step)
+from cymlp._ops cimport (
+    OP_DENSE, OP_DROPOUT, OP_BATCH_NORM, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES,
+    Mode, Op, Tensor, has_norm, item_parameters, kept_at, norm_apply, norm_backward_sums,
+    norm_forward_sums, norm_move_averages, norm_scratch_size, norm_update, op_activation_backward,
+    op_forward, op_items, op_propagate, row_at, uses_batch)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -68,6 +73,7 @@ cdef struct Run:
     bint fused                      # updates move the parameters at once: see _is_fused
     Py_ssize_t slice_rows           # of a batch, in memory at once
     double first_layer_cost         # see first_layer_cost; the same for all batches of a run
+    Mode mode
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -85,18 +91,18 @@ cdef struct Run:
 # run stays with its thread from step to step, and in the cache of its core.
 cdef struct Shares:
     int team
-    const Dense* first_layer
+    const Op* first_layer
     double first_cost, cost         # per parameter, of the first layer and of the others
     double before, total            # cost of the items that have been given away, and of all
 
 
-cdef inline int owner(Shares* shares, const Dense* layer, Py_ssize_t index) noexcept nogil:
+cdef inline int owner(Shares* shares, const Op* op, Py_ssize_t index) noexcept nogil:
     """The thread that updates an item; asked for all items in turn."""
     cdef double cost, middle
     if shares.team == 1:
         return 0
-    cost = parameters_of(layer, index)
-    cost *= shares.first_cost if layer == shares.first_layer else shares.cost
+    cost = item_parameters(op, index)
+    cost *= shares.first_cost if op == shares.first_layer else shares.cost
     middle = shares.before + cost / 2
     shares.before += cost
     return min(shares.team - 1, <int> (middle * shares.team / shares.total))
@@ -137,8 +143,8 @@ cdef class Network(Program):
     Parameters
     ----------
     n_inputs : int
-    layers : list of dict
-        Per layer: n_units, activation (a code), l2 and l2_per_batch.
+    ops : list of dict
+        See `Program`.
     dtype : {"float32", "float64"}
     """
 
@@ -154,50 +160,47 @@ cdef class Network(Program):
     cdef int workspace_team
     cdef Format workspace_format
     cdef BatchRows rows
-    cdef char** outputs             # per layer, (batch, stride)
-    cdef char** deltas
-    cdef const void*** output_rows  # per layer, pointers to the rows of outputs
-    cdef const void*** delta_rows
+    cdef Tensor* tensors            # per operation
     cdef double n_parameters
-    cdef double* squares            # per item of the update
+    cdef Norms* norms               # per item of the update
+    cdef bint is_plain              # dense layers alone, one on the other: see _train_by_rows
+    cdef bint has_constraints
+    cdef uint64_t[2] key            # of the first step's random numbers
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
     cdef RowLayer* row_layers
     cdef bint transposes_are_old    # steps by rows have left the transposed kernels behind
 
-    def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
-        cdef Py_ssize_t i
+    def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype, key=(0, 0)):
+        cdef Py_ssize_t k, index
+        cdef const Op* op
         self.iteration = 0
         self.owner = 0
-        for i in range(self.n_layers):
-            self.n_parameters += (self.layers[i].n_inputs + 1) * self.layers[i].n_units
-        self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
-        self.deltas = <char**> calloc(self.n_layers, sizeof(char*))
-        self.output_rows = <const void***> calloc(self.n_layers, sizeof(void**))
-        self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
-        self.row_layers = <RowLayer*> calloc(self.n_layers, sizeof(RowLayer))
-        if (self.outputs == NULL or self.deltas == NULL or self.row_layers == NULL
-                or self.output_rows == NULL or self.delta_rows == NULL):
+        self.key[0], self.key[1] = key
+        self.is_plain = True
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for index in range(op_items(op)):
+                self.n_parameters += item_parameters(op, index)
+            self.is_plain = self.is_plain and is_plain(op, k)
+            self.has_constraints |= op.dense.max_norm > 0
+        self.tensors = <Tensor*> calloc(self.n_ops, sizeof(Tensor))
+        self.row_layers = <RowLayer*> calloc(self.n_ops, sizeof(RowLayer))
+        if self.tensors == NULL or self.row_layers == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.outputs)
-        free(self.deltas)
-        free(self.output_rows)
-        free(self.delta_rows)
+        free(self.tensors)
         free(self.row_layers)
 
     def set_all(self, names, values):
-        """Overwrite the arrays of these names in every layer, given layer by layer."""
+        """Overwrite arrays, given as (operation, name) and value; see `Program.set`."""
         self._enter()
         try:
-            self._set_all(names, values)
+            for (op, name), value in zip(names, values, strict=True):
+                self.set(op, name, value)
         finally:
             self.owner = 0
-
-    cdef _set_all(self, names, values):
-        for i, value in enumerate(values):
-            self.set(i // len(names), names[i % len(names)], value)
 
     def compile(self, int loss, int output_activation, int optimizer, int n_slots, settings,
                 accuracy_threshold):
@@ -214,9 +217,11 @@ cdef class Network(Program):
         accuracy_threshold : float or None
             What a single output is compared with; None: accuracy is not computed.
         """
-        cdef Py_ssize_t i
+        cdef Py_ssize_t k
         cdef int s
-        names = [f"{kind}_slot{s}" for s in range(n_slots) for kind in ("kernel", "bias")]
+        cdef Parameters* parameters
+        names = [[f"{name}_slot{s}" for s in range(n_slots) for name in self._trained(k)]
+                 for k in range(self.n_ops)]
         self._enter()
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
@@ -229,15 +234,16 @@ cdef class Network(Program):
             self.wants_accuracy = accuracy_threshold is not None
             self.accuracy_threshold = accuracy_threshold or 0.0
             self.iteration = 0
-            for i in range(self.n_layers):
-                for s in range(CYMLP_N_SLOTS):
-                    self.layers[i].kernel.slots[s] = self.layers[i].bias.slots[s] = NULL
-                for s in range(n_slots):
-                    self.layers[i].kernel.slots[s] = address(slots[i][f"kernel_slot{s}"])
-                    self.layers[i].bias.slots[s] = address(slots[i][f"bias_slot{s}"])
-                for name in [name for name in self.arrays[i] if "slot" in name]:
-                    del self.arrays[i][name]
-                self.arrays[i].update(slots[i])
+            for k in range(self.n_ops):
+                for name in self._trained(k):
+                    parameters = self._parameters(k, name)
+                    for s in range(CYMLP_N_SLOTS):
+                        parameters.slots[s] = NULL
+                    for s in range(n_slots):
+                        parameters.slots[s] = address(slots[k][f"{name}_slot{s}"])
+                for name in [name for name in self.arrays[k] if "slot" in name]:
+                    del self.arrays[k][name]
+                self.arrays[k].update(slots[k])
         finally:
             self.owner = 0
 
@@ -265,7 +271,7 @@ cdef class Network(Program):
         weight : ndarray of shape (samples,), float64, or None
         """
         return Described(
-            x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
+            x, labels, values, weight, self.dtype, self.n_inputs, self.n_outputs)
 
     def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
               Py_ssize_t n_epochs=1, shuffle=None, tick=None, int n_threads=0):
@@ -306,51 +312,57 @@ cdef class Network(Program):
                     with nogil:
                         cymlp_shuffle(n_rows, key0, key1 + epoch, order)
                 results.append(
-                    self._run(samples, order, batch_size, self.optimizer, tick, n_threads))
+                    self._run(samples, order, batch_size, self.optimizer, True, tick, n_threads))
         finally:
             self.owner = 0
+            self.is_stale = True
 
-    def gradients(self, x, labels, values, weight, int n_threads=0):
-        """Return the gradients of all samples as one batch, [kernel, bias, kernel, bias, ...]."""
+    def gradients(self, Described samples not None, bint training, int n_threads=0):
+        """Return the gradients of all samples as one batch, by (operation, name)."""
+        cdef Py_ssize_t k
         self._enter()
         try:
-            samples = self.describe(x, labels, values, weight)
-            self._run(samples, NULL, len(x), CYMLP_GRADIENT, None, n_threads)
-            names = ["kernel_gradient", "bias_gradient"]
-            return [self.get(i, name) for i in range(self.n_layers) for name in names]
+            self._run(
+                samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, training, None, n_threads)
+            return {(k, name): self.get(k, f"{name}_gradient")
+                    for k in range(self.n_ops) for name in self._trained(k)}
         finally:
             self.owner = 0
 
-    def apply_gradients(self, gradients):
-        """Take one optimizer step with gradients given as [kernel, bias, kernel, bias, ...]."""
-        cdef Step step
-        cdef Py_ssize_t i, index
+    def apply_gradients(self, names, gradients):
+        """Take one optimizer step with gradients given as (operation, name) and value."""
+        cdef Run run
         cdef uint64_t denormals
         self._enter()
         try:
             self._need_gradients()
-            self._set_all(["kernel_gradient", "bias_gradient"], gradients)
-            step = self._step(self.iteration + 1)
+            for (op, name), gradient in zip(names, gradients, strict=True):
+                self.set(op, f"{name}_gradient", gradient)
+            run.optimizer = self.optimizer
+            run.first_layer_cost = 1
+            run.mode.training = False
+            run.step = self._step(self.iteration + 1)
             with nogil:
                 denormals = cymlp_flush_denormals()
-                for i in range(self.n_layers):
-                    for index in range(n_items(&self.layers[i])):
-                        dense_apply_item(&self.layers[i], index, self.optimizer, &step)
+                self._apply_gradients(&run, 0, 0, 1)
                 cymlp_restore_denormals(denormals)
             self.iteration += 1
         finally:
             self.owner = 0
+            self.is_stale = True
 
     cdef _need_gradients(self):
         """Make room for gradients, once; the caller has entered."""
-        cdef Py_ssize_t i
-        if "kernel_gradient" in self.arrays[0]:
+        cdef Py_ssize_t k
+        trained = [self._trained(k) for k in range(self.n_ops)]
+        if all(f"{name}_gradient" in self.arrays[k]
+               for k, names in enumerate(trained) for name in names):
             return
-        gradients = self._new_arrays(["kernel_gradient", "bias_gradient"])
-        for i in range(self.n_layers):
-            self.layers[i].kernel.gradient = address(gradients[i]["kernel_gradient"])
-            self.layers[i].bias.gradient = address(gradients[i]["bias_gradient"])
-            self.arrays[i].update(gradients[i])
+        gradients = self._new_arrays([[f"{name}_gradient" for name in names] for names in trained])
+        for k in range(self.n_ops):
+            for name in trained[k]:
+                self._parameters(k, name).gradient = address(gradients[k][f"{name}_gradient"])
+            self.arrays[k].update(gradients[k])
 
     cdef Step _step(self, Py_ssize_t count) noexcept nogil:
         if self.optimizer != CYMLP_ADAM:  # the corrections are powers: as slow as a small step
@@ -360,7 +372,7 @@ cdef class Network(Program):
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
     cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
-              int optimizer, tick, int asked):
+              int optimizer, bint training, tick, int asked):
         """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
@@ -369,7 +381,7 @@ cdef class Network(Program):
         cdef TeamWatch* watch
         cdef double flops, began
         cdef Py_ssize_t before, steps = 0
-        if (samples.samples.n_inputs != self.layers[0].n_inputs
+        if (samples.samples.n_inputs != self.n_inputs
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
             raise ValueError("the samples were described for another network")
         run.samples = samples.samples
@@ -377,19 +389,28 @@ cdef class Network(Program):
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer
+        run.mode.training = training
+        run.mode.reaches_inputs = False
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
         run.first_layer_cost = first_layer_cost(
-            self.kernels, &run.samples, 0, run.samples.n_rows, self.layers[0].n_units)
+            self.kernels, &run.samples, 0, run.samples.n_rows, self._sparse_units())
         run.fused = self._is_fused(shared)
-        run.slice_rows = run.batch_size if run.fused else min(run.batch_size, SLICE_ROWS)
+        run.slice_rows = run.batch_size
         if not run.fused:
+            if not self._uses_batches(shared):
+                run.slice_rows = min(run.batch_size, SLICE_ROWS)
             self._need_gradients()
+        if not training:
+            self._refresh()
         flops = self._step_flops(shared)
         team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
+        if self.calls_python:
+            team = 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
-        by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
+        by_rows = (self.is_plain and run.fused and run.batch_size == 1
+                   and run.samples.format == REALS)
         if by_rows:
             self.transposes_are_old = True
         elif self.transposes_are_old:
@@ -417,6 +438,7 @@ cdef class Network(Program):
                 end_stretch(watch, run.first - before, cymlp_now() - began)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
+            self._raise()
             propagate(run.stop or raise_pending_signal() < 0)
             if tick is not None:
                 tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
@@ -424,8 +446,7 @@ cdef class Network(Program):
 
     cdef double _step_flops(self, const Run* run) noexcept nogil:
         """Operations of a step, but for the zeros that are left out."""
-        cdef const Dense* layer = &self.layers[0]
-        cdef double first = 6 * run.batch_size * <double> layer.n_inputs * layer.n_units
+        cdef double first = 6 * run.batch_size * <double> self.n_inputs * self._sparse_units()
         return 3 * self._flops_per_row() * run.batch_size - (1 - run.first_layer_cost) * first
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
@@ -447,13 +468,17 @@ cdef class Network(Program):
             first = run.first
             n_rows = min(run.batch_size, run.samples.n_rows - first)
             weight = total_weight(&run.samples, first, n_rows)
+            steps += 1
             if thread == 0:
-                steps += 1
                 run.step = self._step(steps)
-            if self._gradient_or_step(run, n_rows, weight, thread, team, &turn):
+            if self._gradient_or_step(run, steps, n_rows, weight, thread, team, &turn):
                 break
-            if run.optimizer != CYMLP_GRADIENT and not run.fused:
-                self._apply_gradients(run, thread, team)
+            if run.optimizer != CYMLP_GRADIENT:
+                if not run.fused:
+                    self._apply_gradients(run, n_rows, thread, team)
+                if self.has_constraints:
+                    wait_for_team(team)
+                    self._constrain(thread, team)
             if thread == 0:
                 run.first = first + n_rows
                 self._is_due(run, 0)
@@ -490,6 +515,7 @@ cdef class Network(Program):
     ) noexcept nogil:
         cdef Py_ssize_t i
         cdef int s
+        cdef const Op* op
         cdef const Dense* layer
         cdef RowLayer* row
         samples.x, samples.x_stride = run.samples.x, run.samples.x_stride
@@ -497,17 +523,17 @@ cdef class Network(Program):
         samples.values, samples.values_stride = run.samples.values, run.samples.values_stride
         samples.weight = run.samples.weight
         samples.order = run.samples.order
-        for i in range(self.n_layers):
-            layer, row = &self.layers[i], &self.row_layers[i]
+        for i in range(self.n_ops):
+            op, layer, row = &self.ops[i], &self.ops[i].dense, &self.row_layers[i]
             row.n_inputs, row.n_units = layer.n_inputs, layer.n_units
             row.is_narrow, row.activation = layer.is_narrow, self._activation(i)
-            row.alpha = layer.alpha
-            row.l2, row.l2_per_weight = layer.l2, layer.l2_per_batch
+            row.alpha = op.alpha
+            row.l2, row.l2_per_weight = layer.kernel_penalty.l2, layer.kernel_penalty.per_batch
             row.kernel.values, row.bias.values = layer.kernel.values, layer.bias.values
             for s in range(CYMLP_N_SLOTS):
                 row.kernel.slots[s], row.bias.slots[s] = layer.kernel.slots[s], layer.bias.slots[s]
-            row.y__o, row.delta__o = self.outputs[i], self.deltas[i]
-        network.n_layers, network.layers = self.n_layers, self.row_layers
+            row.y__o, row.delta__o = self.tensors[i].y, self.tensors[i].delta
+        network.n_layers, network.layers = self.n_ops, self.row_layers
         network.loss, network.loss_settings = self.loss, self.loss_settings
         network.optimizer, network.step = run.optimizer, self.settings
         network.wants_accuracy = self.wants_accuracy
@@ -516,12 +542,13 @@ cdef class Network(Program):
     cdef _renew_transposes(self):
         cdef Py_ssize_t i
         with nogil:
-            for i in range(self.n_layers):
-                dense_transpose(&self.layers[i])
+            for i in range(self.n_ops):
+                dense_transpose(&self.ops[i].dense)
         self.transposes_are_old = False
 
     cdef bint _gradient_or_step(
-        self, Run* run, Py_ssize_t n_rows, double weight, int thread, int team, int* turn
+        self, Run* run, Py_ssize_t step, Py_ssize_t n_rows, double weight, int thread, int team,
+        int* turn
     ) noexcept nogil:
         """Take a batch as far as its gradient or, if that is fused, through the whole step.
 
@@ -531,19 +558,19 @@ cdef class Network(Program):
         cdef Py_ssize_t slice_rows = run.slice_rows
         cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
         cdef int optimizer = run.optimizer
+        cdef Mode mode = run.mode
         cdef Inputs inputs = inputs_of(
-            self.kernels, &run.samples, run.first, n_rows, self.layers[0].n_units, &self.rows)
+            self.kernels, &run.samples, run.first, n_rows, self._sparse_units(), &self.rows)
+        mode.key[0], mode.key[1] = self.key[0], self.key[1] + <uint64_t> step
         for s in range(ceil_div(n_rows, slice_rows)):
             start = s * slice_rows
             count = min(slice_rows, n_rows - start)
             if not fused:
                 optimizer = CYMLP_GRADIENT if s == 0 else CYMLP_ACCUMULATE
-            self._rows(
-                run, &inputs, run.first + start, share(count, tile, thread, team),
-                share(count, tile, thread + 1, team), weight, thread)
+            self._rows(run, &mode, &inputs, start, count, weight, thread, team, turn)
             if agree_to_stop(run, thread, team, turn):
                 return True
-            self._update(run, &inputs, count, weight, optimizer, thread, team)
+            self._update(run, &mode, &inputs, count, weight, optimizer, thread, team)
             if thread == 0:
                 self._count(run, run.first + start, count)
             if not fused and agree_to_stop(run, thread, team, turn):
@@ -562,15 +589,15 @@ cdef class Network(Program):
         return now > run.next_look
 
     cdef void _look(
-        self, Run* run, int thread, double n_rows, const Dense* layer
+        self, Run* run, int thread, double n_rows, const Op* op
     ) noexcept nogil:
         """Let a pending signal raise in the thread that called from Python, if it is time to.
 
-        The arguments tell the work since the last call: some rows taken through a layer.
+        The arguments tell the work since the last call: some rows taken through an operation.
         """
         if thread != 0 or run.stop:
             return
-        if self._is_due(run, 2 * n_rows * layer.n_inputs * layer.n_units):
+        if self._is_due(run, 2 * n_rows * op.n_inputs * op.n_units):
             # Signal handlers are Python and expect ordinary arithmetic.
             cymlp_restore_denormals(run.denormals)
             with gil:
@@ -579,99 +606,219 @@ cdef class Network(Program):
             run.next_look = cymlp_now() + LOOK_EVERY
 
     cdef void _update(
-        self, Run* run, const Inputs* inputs, Py_ssize_t n_rows, double weight, int optimizer,
-        int thread, int team
+        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t n_rows, double weight,
+        int optimizer, int thread, int team
     ) noexcept nogil:
-        """Bring this thread's items of all layers up to date with some rows of the batch."""
-        cdef Py_ssize_t i, index, item = 0
-        cdef const Dense* layer
+        """Bring this thread's items of all operations up to date with some rows of the batch."""
+        cdef Py_ssize_t k, index, item = 0
+        cdef const Op* op
         cdef Inputs below
-        cdef double squares
+        cdef char* scratch = self.scratch + thread * self.scratch_bytes
         cdef Shares shares = self._shares(run, n_rows, team)
-        for i in range(self.n_layers):
-            layer = &self.layers[i]
-            below = self._inputs_of(i, inputs)
-            for index in range(n_items(layer)):
-                if owner(&shares, layer, index) == thread and not run.stop:
-                    squares = dense_update_item(
-                        layer, index, n_rows, below, self.deltas[i], self.strides[i], weight,
-                        optimizer, &run.step, self.scratch + thread * self.scratch_bytes)
-                    if optimizer != CYMLP_ACCUMULATE:
-                        self.squares[item] = squares
+        cdef Norms unused
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            if op.kind == OP_DENSE:
+                below = self._inputs_of(op, inputs)
+            for index in range(op_items(op)):
+                if owner(&shares, op, index) == thread and not run.stop:
+                    if not op.is_trainable and not keeps_gradient(optimizer):
+                        if op.kind == OP_DENSE:
+                            dense_item_norms(&op.dense, index, &self.norms[item])
+                    elif op.kind == OP_DENSE:
+                        # Slices after the first one do not see the parameters any more.
+                        dense_update_item(
+                            &op.dense, index, n_rows, below, self.tensors[k].delta, op.stride,
+                            weight, optimizer, &run.step, scratch,
+                            &unused if optimizer == CYMLP_ACCUMULATE else &self.norms[item])
+                    else:
+                        norm_update(
+                            self.kernels, self.ops, self.tensors, k, n_rows, optimizer,
+                            &run.step, mode, scratch)
                     if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
-                        self._look(run, thread, <double> n_rows / n_items(layer), layer)
+                        self._look(run, thread, <double> n_rows / op_items(op), op)
                 item += 1
 
-    cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
-        """Move this thread's items of all layers by the gradients in memory."""
-        cdef Py_ssize_t i, index
+    cdef void _apply_gradients(
+        self, Run* run, Py_ssize_t n_rows, int thread, int team
+    ) noexcept nogil:
+        """Move this thread's items of all operations by the gradients in memory."""
+        cdef Py_ssize_t k, index
+        cdef const Op* op
         cdef Shares shares = self._shares(run, 0, team)
-        for i in range(self.n_layers):
-            for index in range(n_items(&self.layers[i])):
-                if owner(&shares, &self.layers[i], index) == thread:
-                    dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for index in range(op_items(op)):
+                if owner(&shares, op, index) != thread or not op.is_trainable:
+                    continue
+                if op.kind == OP_DENSE:
+                    dense_apply_item(&op.dense, index, run.optimizer, &run.step)
+                    continue
+                norm_apply(self.kernels, op, run.optimizer, &run.step)
+                if uses_batch(op, &run.mode):
+                    norm_move_averages(self.kernels, op, &self.tensors[k], n_rows)
+
+    cdef void _constrain(self, int thread, int team) noexcept nogil:
+        cdef Py_ssize_t k
+        for k in range(self.n_ops):
+            if self.ops[k].dense.max_norm > 0 and self.ops[k].is_trainable:
+                dense_constrain(&self.ops[k].dense, thread, team)
 
     cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
         """How a team shares out an update of n_rows rows, from the first item on."""
         cdef Shares shares
-        cdef double first = (self.layers[0].n_inputs + 1.0) * self.layers[0].n_units
+        cdef double first = (self.n_inputs + 1.0) * self._sparse_units()
         shares.team = team
-        shares.first_layer = &self.layers[0]
+        shares.first_layer = &self.ops[0]
         shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
         shares.cost = n_rows + OPTIMIZER_ROWS
         shares.before = 0
         shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
         return shares
 
+    cdef inline Py_ssize_t _sparse_units(self) noexcept nogil:
+        """The units of the layer that reads samples where they stand, if there is one."""
+        return self.ops[0].n_units if self.ops[0].kind == OP_DENSE else 0
+
+    cdef bint _uses_batches(self, const Run* run) noexcept nogil:
+        cdef Py_ssize_t k
+        for k in range(self.n_ops):
+            if uses_batch(&self.ops[k], &run.mode):
+                return True
+        return False
+
     cdef void _rows(
-        self, Run* run, const Inputs* inputs, Py_ssize_t first, Py_ssize_t start,
-        Py_ssize_t stop, double weight, int thread
+        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t start,
+        Py_ssize_t n_rows, double weight, int thread, int team, int* turn
     ) noexcept nogil:
-        """Take rows of the batch through forward pass, loss and delta propagation."""
-        cdef Py_ssize_t chunk, row, n_rows, i, stride
-        cdef Inputs below
-        for chunk in range(ceil_div(stop - start, CHUNK_ROWS)):
-            row = start + chunk * CHUNK_ROWS
-            n_rows = min(CHUNK_ROWS, stop - row)
-            gather(
-                self.kernels, &run.samples, first, row, row + n_rows, &self.rows, inputs,
-                run.batch_size)
-            for i in range(self.n_layers):
-                below = self._inputs_of(i, inputs)
-                dense_forward(
-                    &self.layers[i], self._activation(i), n_rows, inputs_from(below, row),
-                    self._at(self.outputs[i], i, row), self.strides[i], True)
-                self._look(run, thread, n_rows, &self.layers[i])
+        """Take this thread's part of some rows through forward pass, loss and delta propagation.
+
+        A norm that wants to have seen all rows cuts the way in two, forward and back. If it ends
+        early the batch will be dropped.
+        """
+        cdef Py_ssize_t tile = self.kernels.tile_rows, chunk, row, count, stop
+        cdef Py_ssize_t first = share(n_rows, tile, thread, team)
+        cdef Py_ssize_t end = share(n_rows, tile, thread + 1, team)
+        cdef Py_ssize_t begin = 0
+        while True:
+            stop = begin + 1 if begin > 0 else 0
+            while stop < self.n_ops and not uses_batch(&self.ops[stop], mode):
+                stop += 1
+            for chunk in range(ceil_div(end - first, CHUNK_ROWS)):
+                row = first + chunk * CHUNK_ROWS
+                count = min(CHUNK_ROWS, end - row)
+                if begin == 0:
+                    gather(
+                        self.kernels, &run.samples, run.first + start, row, row + count,
+                        &self.rows, inputs, run.batch_size)
+                self._forward(run, mode, inputs, row, start + row, count, begin, stop, thread)
+                if stop == self.n_ops and not run.stop:
+                    self._loss(run, run.first + start, row, count, weight)
+                    self._backward(run, mode, row, count, n_rows, stop, begin, thread)
                 if run.stop:
-                    return
-            self._scale(&run.samples, first, row, n_rows, weight)
-            i = self.n_layers - 1
-            stride = self.strides[i]
-            self._losses(
-                &run.samples, &self.rows, row, n_rows, self._at(self.outputs[i], i, row), stride,
-                self._at(self.deltas[i], i, row), stride)
-            for i in range(self.n_layers - 1, -1, -1):
-                self.kernels.activate_backward[self._activation(i)](
-                    n_rows, self.layers[i].n_units, self.layers[i].alpha,
-                    self._at(self.outputs[i], i, row), self.strides[i],
-                    self._at(self.deltas[i], i, row), self.strides[i])
-                if i == 0:
                     break
-                dense_propagate(
-                    &self.layers[i], n_rows, self.delta_rows[i] + row,
-                    self._at(self.deltas[i - 1], i - 1, row), self.strides[i - 1])
-                self._look(run, thread, n_rows, &self.layers[i])
+            if stop == self.n_ops:
+                break
+            if self._norm_sums(run, stop, n_rows, True, thread, team, turn):
+                return
+            begin = stop
+        while begin > 0:
+            if self._norm_sums(run, begin, n_rows, False, thread, team, turn):
+                return
+            stop, begin = begin, begin - 1
+            while begin > 0 and not uses_batch(&self.ops[begin], mode):
+                begin -= 1
+            for chunk in range(ceil_div(end - first, CHUNK_ROWS)):
+                row = first + chunk * CHUNK_ROWS
+                count = min(CHUNK_ROWS, end - row)
+                op_propagate(
+                    self.kernels, self.ops, self.tensors, stop, row, count, n_rows, mode)
+                self._backward(run, mode, row, count, n_rows, stop, begin, thread)
                 if run.stop:
-                    return
+                    break
 
-    cdef inline Inputs _inputs_of(self, Py_ssize_t layer, const Inputs* inputs) noexcept nogil:
-        """A layer's inputs, where `inputs` are the first layer's."""
-        if layer == 0:
+    cdef bint _norm_sums(
+        self, Run* run, Py_ssize_t k, Py_ssize_t n_rows, bint forward, int thread, int team,
+        int* turn
+    ) noexcept nogil:
+        """Sum this thread's columns of a norm up; return whether the batch is to be dropped."""
+        cdef Py_ssize_t lanes = self.kernels.lanes, n = padded_size(self.ops[k].n_units, lanes)
+        cdef Py_ssize_t first = share(n, lanes, thread, team)
+        cdef Py_ssize_t stop = share(n, lanes, thread + 1, team)
+        if agree_to_stop(run, thread, team, turn):
+            return True
+        if forward:
+            norm_forward_sums(self.kernels, self.ops, self.tensors, k, first, stop, n_rows)
+        else:
+            norm_backward_sums(self.kernels, self.ops, self.tensors, k, first, stop, n_rows)
+        return agree_to_stop(run, thread, team, turn)
+
+    cdef void _forward(
+        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t row,
+        Py_ssize_t row_number, Py_ssize_t n_rows, Py_ssize_t begin, Py_ssize_t stop, int thread
+    ) noexcept nogil:
+        """Take rows through the operations from `begin` to before `stop`."""
+        cdef Py_ssize_t k
+        cdef const Op* op
+        cdef Inputs below
+        for k in range(begin, stop):
+            op = &self.ops[k]
+            below = inputs_from(self._inputs_of(op, inputs), row)
+            op_forward(
+                self.kernels, self.ops, self.tensors, k, below, self._activation(k), row,
+                row_number, n_rows, mode)
+            if self._activation(k) == PYTHON_ACTIVATION:
+                run.stop |= self._call_activation(
+                    k, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row), op.stride,
+                    row_at(self.kernels, op, self.tensors[k].y, row), op.stride)
+            self._look(run, thread, n_rows, op)
+            if run.stop:
+                return
+
+    cdef void _loss(
+        self, Run* run, Py_ssize_t first, Py_ssize_t row, Py_ssize_t n_rows, double weight
+    ) noexcept nogil:
+        cdef Py_ssize_t last = self.n_ops - 1
+        cdef const Op* op = &self.ops[last]
+        self._scale(&run.samples, first, row, n_rows, weight)
+        self._losses(
+            &run.samples, &self.rows, row, n_rows,
+            row_at(self.kernels, op, self.tensors[last].y, row), op.stride,
+            row_at(self.kernels, op, self.tensors[last].delta, row), op.stride)
+
+    cdef void _backward(
+        self, Run* run, const Mode* mode, Py_ssize_t row, Py_ssize_t n_rows,
+        Py_ssize_t batch_rows, Py_ssize_t stop, Py_ssize_t begin, int thread
+    ) noexcept nogil:
+        """Take deltas through the operations from before `stop` down to `begin`.
+
+        There they stop before that operation itself, whose activation they have passed.
+        """
+        cdef Py_ssize_t k
+        for k in range(stop - 1, begin - 1, -1):
+            if self._activation(k) == PYTHON_ACTIVATION:
+                run.stop |= self._call_derivative(
+                    k, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row),
+                    self.ops[k].stride,
+                    row_at(self.kernels, &self.ops[k], self.tensors[k].delta, row),
+                    self.ops[k].stride)
+            else:
+                op_activation_backward(
+                    self.kernels, self.ops, self.tensors, k, self._activation(k), row, n_rows)
+            if k > begin or k == 0:
+                op_propagate(
+                    self.kernels, self.ops, self.tensors, k, row, n_rows, batch_rows, mode)
+            if k == 0:
+                return
+            self._look(run, thread, n_rows, &self.ops[k])
+            if run.stop:
+                return
+
+    cdef inline Inputs _inputs_of(self, const Op* op, const Inputs* inputs) noexcept nogil:
+        """An operation's inputs, where `inputs` are those that read samples."""
+        if op.source == SAMPLES:
             return inputs[0]
-        return all_inputs(self.output_rows[layer - 1], self.strides[layer - 1])
-
-    cdef inline char* _at(self, char* rows, Py_ssize_t layer, Py_ssize_t row) noexcept nogil:
-        return rows + row * self.strides[layer] * <Py_ssize_t> self.kernels.item_size
+        return all_inputs(self.tensors[op.source].y_rows, self.ops[op.source].stride)
 
     cdef void _scale(
         self, const Samples* samples, Py_ssize_t first, Py_ssize_t row, Py_ssize_t n_rows,
@@ -698,15 +845,23 @@ cdef class Network(Program):
                 run.hits += weight * self.rows.hit[b]
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:
-        """The L2 penalty of the weights before the update, from the sums that its blocks left."""
-        cdef Py_ssize_t i, index, item = 0
-        cdef double penalty = 0, squares
-        for i in range(self.n_layers):
-            squares = 0
-            for index in range(n_items(&self.layers[i])):
-                squares += self.squares[item + index]
-            item += n_items(&self.layers[i])
-            penalty += 0.5 * l2_of(&self.layers[i], batch_weight) * squares
+        """The penalty of the parameters before the update, from the norms that its items left."""
+        cdef Py_ssize_t k, index, last, item = 0
+        cdef const Op* op
+        cdef double penalty = 0
+        cdef Norms of_kernel
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            if op.kind == OP_DENSE:
+                last = n_items(&op.dense) - 1
+                of_kernel.absolutes = of_kernel.squares = 0
+                for index in range(last):
+                    of_kernel.absolutes += self.norms[item + index].absolutes
+                    of_kernel.squares += self.norms[item + index].squares
+                penalty += penalty_of(&op.dense.kernel_penalty, &of_kernel, batch_weight)
+                penalty += penalty_of(
+                    &op.dense.bias_penalty, &self.norms[item + last], batch_weight)
+            item += op_items(op)
         return penalty
 
     cdef _need_workspace(self, Py_ssize_t n_rows, int team, Format format):
@@ -714,32 +869,56 @@ cdef class Network(Program):
         if (n_rows <= self.workspace_rows and team <= self.workspace_team
                 and format == self.workspace_format):
             return
-        cdef Py_ssize_t i, b, item = self.dtype.itemsize, n_inputs = self.layers[0].n_inputs
+        cdef Py_ssize_t k, b, item = self.dtype.itemsize
+        cdef const Op* op
+        cdef Tensor* own
         n_rows = max(n_rows, self.workspace_rows)
         team = max(team, self.workspace_team)
-        count = sum([n_items(&self.layers[i]) for i in range(self.n_layers)])
-        scratch_bytes = Arena.room(scratch_size(self.kernels, n_rows))
-        sizes = [n_rows * self.strides[i] * item for i in range(self.n_layers)]
-        total = (
-            sum(2 * (Arena.room(size) + Arena.room(8 * n_rows)) for size in sizes)
-            + rows_room(self.kernels, format, n_rows, n_inputs) + Arena.room(8 * count)
-            + Arena.room(scratch_bytes * team))
-        cdef Arena arena = Arena(total)
+        count = sum([op_items(&self.ops[k]) for k in range(self.n_ops)])
+        scratch_bytes = scratch_size(self.kernels, n_rows)
+        total = rows_room(self.kernels, format, n_rows, self.n_inputs) + Arena.room(16 * count)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            total += (3 * Arena.room(n_rows * op.stride * item) + 2 * Arena.room(8 * n_rows)
+                      + Arena.room(n_rows * item) + 5 * Arena.room(op.stride * item))
+            if has_norm(op):
+                scratch_bytes = max(scratch_bytes, norm_scratch_size(self.kernels, op))
+        scratch_bytes = Arena.room(scratch_bytes)
+        cdef Arena arena = Arena(total + Arena.room(scratch_bytes * team))
         self.workspace_rows = 0  # until all is laid out
         self.workspace = arena
-        for i in range(self.n_layers):
-            shape = (n_rows, self.strides[i])
-            self.outputs[i] = address(arena.take(shape, self.dtype))
-            self.deltas[i] = address(arena.take(shape, self.dtype))
-            self.output_rows[i] = <const void**> address(arena.take(n_rows, np.intp))
-            self.delta_rows[i] = <const void**> address(arena.take(n_rows, np.intp))
+        for k in range(self.n_ops):
+            op, own = &self.ops[k], &self.tensors[k]
+            shape = (n_rows, op.stride)
+            own.y = address(arena.take(shape, self.dtype))
+            own.delta = address(arena.take(shape, self.dtype))
+            if op.kind == OP_DROPOUT or has_norm(op) or op.keeps_z:
+                own.kept = address(arena.take(shape, self.dtype))
+            if op.kind == OP_LAYER_NORM:
+                own.row_std = address(arena.take(n_rows, self.dtype))
+            if op.kind == OP_BATCH_NORM:
+                own.moments.mean = address(arena.take(op.stride, self.dtype))
+                own.moments.variance = address(arena.take(op.stride, self.dtype))
+                own.moments.inverse_std = address(arena.take(op.stride, self.dtype))
+                own.moments.sum = address(arena.take(op.stride, self.dtype))
+                own.moments.dot = address(arena.take(op.stride, self.dtype))
+            own.y_rows = <const void**> address(arena.take(n_rows, np.intp))
+            own.delta_rows = <const void**> address(arena.take(n_rows, np.intp))
             for b in range(n_rows):
-                self.output_rows[i][b] = self._at(self.outputs[i], i, b)
-                self.delta_rows[i][b] = self._at(self.deltas[i], i, b)
-        self.rows = take_rows(arena, self.kernels, format, n_rows, n_inputs)
-        self.squares = <double*> address(arena.take(count, np.float64))
+                own.y_rows[b] = row_at(self.kernels, op, own.y, b)
+                own.delta_rows[b] = row_at(self.kernels, op, own.delta, b)
+        self.rows = take_rows(arena, self.kernels, format, n_rows, self.n_inputs)
+        self.norms = <Norms*> address(arena.take(2 * count, np.float64))
         self.scratch = address(arena.take(scratch_bytes * team, np.uint8))
         self.scratch_bytes = scratch_bytes
         self.workspace_rows = n_rows
         self.workspace_team = team
         self.workspace_format = format
+
+
+cdef bint is_plain(const Op* op, Py_ssize_t k) noexcept nogil:
+    """Whether steps of one row can go through an operation in one call of a kernel."""
+    return (op.kind == OP_DENSE and op.source == k - 1 and op.is_trainable and not op.keeps_z
+            and op.dense.has_bias and op.dense.rate_factor == 1 and op.dense.max_norm == 0
+            and op.dense.kernel_penalty.l1 == 0 and op.dense.bias_penalty.l1 == 0
+            and op.dense.bias_penalty.l2 == 0)

@@ -3,8 +3,9 @@
 from libc.stdint cimport uint64_t
 
 from cymlp._batch cimport BatchRows, Samples
-from cymlp._dense cimport Dense, ceil_div
+from cymlp._dense cimport Dense, Parameters, ceil_div
 from cymlp._kernels cimport KernelTable, LossSettings
+from cymlp._ops cimport Op
 
 cdef extern from "Python.h":
     # Declared without an exception: where it is called, Cython must not touch the one it sets.
@@ -16,7 +17,7 @@ cdef extern from "denormals.h" nogil:
 
 cdef enum:
     CACHE_LINE = 64
-    # Rows that a thread takes through all layers at once: enough to reuse the weights in cache.
+    # Rows that a thread takes through all operations at once: enough to reuse the weights in cache.
     CHUNK_ROWS = 96
 
 
@@ -32,27 +33,66 @@ cdef inline int propagate(bint raised) except -1:
     return -1 if raised else 0
 
 
+# What inference makes of an operation.
+cdef struct Inferred:
+    bint is_passed          # its outputs are those of its source
+    Py_ssize_t rows_of      # the operation that makes its outputs: itself, or one below
+    Py_ssize_t slot         # of the buffers, which one its outputs are in
+    int activation
+    Dense* dense            # OP_DENSE: with the batch norm above it, if that is folded into it
+
+
 cdef class Program:
     cdef const KernelTable* kernels
-    cdef Dense* layers
-    cdef Py_ssize_t n_layers
-    cdef Py_ssize_t* strides        # elements between the rows of a layer's outputs
+    cdef Op* ops
+    cdef Inferred* inferred
+    cdef Dense* folded              # per operation; kernel.values is NULL where nothing is folded
+    cdef readonly Py_ssize_t n_inputs
+    cdef Py_ssize_t n_ops
+    cdef Py_ssize_t n_slots         # of inference's buffers, at least 2
     cdef readonly object dtype
-    cdef readonly list arrays       # per layer a dict of arrays in panels, by name
+    cdef readonly list arrays       # per operation a dict of arrays in panels, by name
+    cdef list functions             # per operation a user's activation, or None
+    cdef bint calls_python
+    cdef bint is_stale              # what _refresh computes
     cdef int loss, output_activation
     cdef LossSettings loss_settings
     cdef bint wants_accuracy
     cdef double accuracy_threshold
+    cdef object raised              # by a user's function, if has_raised
+    cdef bint has_raised
     cdef list spare                 # memory of inference that no call is using
 
+    # Setting up
+    cdef _describe(self, Py_ssize_t k, spec)
+    cdef _plan_way_back(self)
+    cdef _plan_inference(self)
+    cdef bint _is_folded(self, Py_ssize_t k, list n_readers)
+    cdef list _sources(self, Py_ssize_t k)
+    cdef _lay_out(self)
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units)
-    cdef bint _has_transposed(self, Py_ssize_t layer)
-    # Per layer a dict of arrays of zeros, all from one new arena. The beginning of a name says
-    # whether it has the kernel's layout or the bias's.
-    cdef list _new_arrays(self, names, bint transposed=*)
+    cdef bint _has_transposed(self, Py_ssize_t op)
+    cdef list _trained(self, Py_ssize_t op)
+    cdef Parameters* _parameters(self, Py_ssize_t op, name) except NULL
+    # Per operation a dict of arrays of zeros, all from one new arena, where a list of names is
+    # given for each. The beginning of a name says which layout it has.
+    cdef list _new_arrays(self, list names)
     cdef double _flops_per_row(self) noexcept nogil
-    # The activation of a layer before a loss, which may read what the output's would be taken of.
-    cdef int _activation(self, Py_ssize_t layer) noexcept nogil
+    # The activation of an operation before a loss, which may read what the output's would be taken
+    # of.
+    cdef int _activation(self, Py_ssize_t op) noexcept nogil
+    # A user's activation of n_rows rows, and its derivative; whether it raised.
+    cdef bint _call_activation(
+        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* y,
+        Py_ssize_t y_stride) noexcept nogil
+    cdef bint _call_derivative(
+        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* d,
+        Py_ssize_t d_stride) noexcept nogil
+    cdef _view(self, Py_ssize_t op, Py_ssize_t n_rows, const char* rows, Py_ssize_t stride)
+    cdef _result(self, Py_ssize_t op, name, z)
+    # Brings what is derived from the parameters for inference up to date with them.
+    cdef _refresh(self)
+    cdef _raise(self)
     # Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs.
     cdef void _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,

@@ -1,4 +1,4 @@
-"""A network program: layers as codes, and their parameters in one arena.
+"""A network program: operations as codes, and their parameters in one arena.
 
 Inference runs one, and training is built on it.
 """
@@ -11,52 +11,181 @@ from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport Arena, address, targets_from
 from cymlp._dense cimport (
-    is_narrow, kernel_columns, kernel_rows, pack, pack_kernel, padded_size, unpack, unpack_kernel)
-from cymlp._kernels cimport Targets, kernel_table
+    Penalty, is_narrow, kernel_columns, kernel_rows, pack, pack_kernel, padded_size, unpack,
+    unpack_kernel)
+from cymlp._kernels cimport CYMLP_IDENTITY, Targets, kernel_table
+from cymlp._ops cimport (
+    OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_INPUT, OP_LAYER_NORM,
+    PYTHON_ACTIVATION, SAMPLES, has_norm)
+
+_KINDS = {
+    "input": OP_INPUT,
+    "dense": OP_DENSE,
+    "activate": OP_ACTIVATE,
+    "dropout": OP_DROPOUT,
+    "batch_norm": OP_BATCH_NORM,
+    "layer_norm": OP_LAYER_NORM,
+    "add": OP_ADD,
+}
 
 
 cdef class Program:
-    """Layers that are lowered to codes and memory.
+    """Operations that are lowered to codes and memory.
 
     Parameters
     ----------
     n_inputs : int
-    layers : list of dict
-        Per layer: n_units, activation (a code), l2 and l2_per_batch.
+    ops : list of dict
+        Per operation its kind, a key of `_KINDS`, its source, n_units, activation (a code, or a
+        user's `Activation`) and what the kind wants; see `cymlp._lower`.
     dtype : {"float32", "float64"}
     """
 
-    def __cinit__(self, Py_ssize_t n_inputs, list layers, dtype):
-        cdef Py_ssize_t i, below = n_inputs
-        self.n_layers = len(layers)
+    def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype):
+        cdef Py_ssize_t k
+        cdef Op* op
+        self.n_inputs = n_inputs
+        self.n_ops = len(ops)
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
         self.spare = []
-        self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
-        self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
-        if self.layers == NULL or self.strides == NULL:
+        self.is_stale = True
+        self.functions = [None] * self.n_ops
+        self.ops = <Op*> calloc(self.n_ops, sizeof(Op))
+        self.inferred = <Inferred*> calloc(self.n_ops, sizeof(Inferred))
+        self.folded = <Dense*> calloc(self.n_ops, sizeof(Dense))
+        if self.ops == NULL or self.inferred == NULL or self.folded == NULL:
             raise MemoryError
-        for i, spec in enumerate(layers):
-            self.layers[i].kernels = self.kernels
-            self.layers[i].n_inputs = below
-            self.layers[i].n_units = spec["n_units"]
-            self.layers[i].is_narrow = i > 0 and is_narrow(below, spec["n_units"])
-            below = spec["n_units"]
-            self.layers[i].activation = spec["activation"]
-            self.layers[i].alpha = spec.get("alpha", 0.0)
-            self.layers[i].l2 = spec["l2"]
-            self.layers[i].l2_per_batch = spec["l2_per_batch"]
-            self.strides[i] = self._stride(below)
-        self.arrays = self._new_arrays(["kernel", "bias"], transposed=True)
-        for i in range(self.n_layers):
-            self.layers[i].kernel.values = address(self.arrays[i]["kernel"])
-            self.layers[i].bias.values = address(self.arrays[i]["bias"])
-            if self._has_transposed(i):
-                self.layers[i].transposed = address(self.arrays[i]["transposed"])
+        for k, spec in enumerate(ops):
+            self._describe(k, spec)
+        self._plan_way_back()
+        self._lay_out()
+        self._plan_inference()
 
     def __dealloc__(self):
-        free(self.layers)
-        free(self.strides)
+        free(self.ops)
+        free(self.inferred)
+        free(self.folded)
+
+    cdef _describe(self, Py_ssize_t k, spec):
+        cdef Op* op = &self.ops[k]
+        op.kind = _KINDS[spec["kind"]]
+        op.source, op.other = spec["source"], spec.get("other", SAMPLES)
+        op.n_inputs = self.n_inputs if op.source == SAMPLES else self.ops[op.source].n_units
+        op.n_units = spec.get("n_units", op.n_inputs)
+        op.stride = self._stride(op.n_units)
+        activation = spec.get("activation", CYMLP_IDENTITY)
+        if isinstance(activation, int):
+            op.activation, op.keeps_z = activation, spec.get("keeps_z", False)
+        else:
+            op.activation, op.keeps_z = PYTHON_ACTIVATION, True
+            self.functions[k] = activation
+            self.calls_python = True
+        op.alpha = spec.get("alpha", 0.0)
+        op.is_trainable = spec.get("trainable", True)
+        if op.kind == OP_DENSE:
+            op.dense.kernels = self.kernels
+            op.dense.n_inputs, op.dense.n_units = op.n_inputs, op.n_units
+            op.dense.max_norm = spec.get("max_norm", 0.0)
+            # A narrow layer reads whole vectors, which rows of samples are not.
+            op.dense.is_narrow = (op.source != SAMPLES and op.dense.max_norm == 0
+                                  and is_narrow(op.n_inputs, op.n_units))
+            op.dense.has_bias = spec.get("has_bias", True)
+            op.dense.rate_factor = spec.get("rate_factor", 1.0)
+            op.dense.kernel_penalty = penalty(spec.get("kernel_penalty"))
+            op.dense.bias_penalty = penalty(spec.get("bias_penalty"))
+        elif op.kind == OP_DROPOUT:
+            op.dropped, op.number = spec["dropped"], spec["number"]
+        elif has_norm(op):
+            op.norm.has_gamma, op.norm.has_beta = spec["has_gamma"], spec["has_beta"]
+            op.norm.epsilon = spec["epsilon"]
+            op.norm.momentum = spec.get("momentum", 0.0)
+            op.norm.rate_factor = spec.get("rate_factor", 1.0)
+            op.norm.is_frozen = not op.is_trainable
+
+    cdef _plan_way_back(self):
+        """Say who writes the deltas of an operation that several read, and who adds to them."""
+        cdef Py_ssize_t k
+        cdef Op* op
+        has_parameters = [False] * self.n_ops
+        has_deltas = [False] * self.n_ops
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            op.has_below = (
+                (op.source != SAMPLES and has_parameters[op.source])
+                or (op.kind == OP_ADD and has_parameters[op.other]))
+            has_parameters[k] = op.has_below or op.kind == OP_DENSE or has_norm(op)
+        for k in reversed(range(self.n_ops)):
+            op = &self.ops[k]
+            if op.source != SAMPLES:
+                op.adds = has_deltas[op.source]
+                has_deltas[op.source] = True
+            if op.kind == OP_ADD:
+                op.other_adds = has_deltas[op.other]
+                has_deltas[op.other] = True
+
+    cdef _plan_inference(self):
+        """Leave out what inference does not need, fold norms, and give each output a buffer."""
+        cdef Py_ssize_t k, reader
+        cdef Op* op
+        cdef Inferred* own
+        n_readers = [0] * self.n_ops
+        for k in range(self.n_ops):
+            for source in self._sources(k):
+                n_readers[source] += 1
+        for k in range(self.n_ops):
+            op, own = &self.ops[k], &self.inferred[k]
+            own.rows_of, own.activation, own.dense = k, op.activation, &op.dense
+            if self._is_folded(k, n_readers):
+                own.is_passed = True
+                own.rows_of = op.source
+                self.inferred[op.source].activation = op.activation
+                self.folded[op.source] = self.ops[op.source].dense
+                self.inferred[op.source].dense = &self.folded[op.source]
+                self.folded[op.source].has_bias = True
+            elif op.kind == OP_DROPOUT:
+                own.is_passed = True
+                own.rows_of = self.inferred[op.source].rows_of
+        last_reader = list(range(self.n_ops))
+        for k in range(self.n_ops):
+            for source in self._sources(k):
+                last_reader[self.inferred[<Py_ssize_t> source].rows_of] = k
+        free_slots, self.n_slots = [], 0
+        for k in range(self.n_ops):
+            own = &self.inferred[k]
+            if own.is_passed:
+                own.slot = self.inferred[own.rows_of].slot
+                continue
+            if not free_slots:
+                free_slots.append(self.n_slots)
+                self.n_slots += 1
+            own.slot = free_slots.pop()
+            for reader in range(k):
+                if last_reader[reader] == k and not self.inferred[reader].is_passed:
+                    free_slots.append(self.inferred[reader].slot)
+        self.n_slots = max(2, self.n_slots)  # the deltas of a loss take another one than its rows
+        names = [[] for _ in range(self.n_ops)]
+        for k in range(self.n_ops):
+            if self.inferred[k].dense == &self.folded[k]:
+                names[k] = ["kernel_folded", "bias_folded"]
+        for k, arrays in enumerate(self._new_arrays(names)):
+            self.arrays[k].update(arrays)
+            if arrays:
+                self.folded[k].kernel.values = address(arrays["kernel_folded"])
+                self.folded[k].bias.values = address(arrays["bias_folded"])
+
+    cdef bint _is_folded(self, Py_ssize_t k, list n_readers):
+        """Whether a batch norm goes into the dense layer below it, which nobody else reads."""
+        cdef const Op* op = &self.ops[k]
+        return (op.kind == OP_BATCH_NORM and n_readers[op.source] == 1
+                and self.ops[op.source].kind == OP_DENSE
+                and self.ops[op.source].activation == CYMLP_IDENTITY)
+
+    cdef list _sources(self, Py_ssize_t k):
+        sources = [self.ops[k].source]
+        if self.ops[k].kind == OP_ADD:
+            sources.append(self.ops[k].other)
+        return [source for source in sources if source != SAMPLES]
 
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units):
         # Whole vectors, in an odd number of cache lines: a column of rows visits all cache sets.
@@ -64,34 +193,72 @@ cdef class Program:
         cdef Py_ssize_t item = self.kernels.item_size, lines = ceil_div(row * item, CACHE_LINE)
         return (lines | 1) * CACHE_LINE // item
 
-    cdef bint _has_transposed(self, Py_ssize_t layer):
-        return layer > 0 and not self.layers[layer].is_narrow
+    cdef bint _has_transposed(self, Py_ssize_t op):
+        return (self.ops[op].kind == OP_DENSE and self.ops[op].source != SAMPLES
+                and not self.ops[op].dense.is_narrow)
 
-    cdef list _new_arrays(self, names, bint transposed=False):
-        """Return per layer a dict of arrays of zeros, all from one new arena.
+    cdef _lay_out(self):
+        """Make the arrays of all parameters."""
+        cdef Py_ssize_t k
+        cdef Op* op
+        names = []
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            names.append(self._trained(k))
+            if self._has_transposed(k):
+                names[k] = [*names[k], "transposed"]
+            elif op.kind == OP_BATCH_NORM:
+                names[k] = [*names[k], "moving_mean", "moving_variance", "inverse_std"]
+        self.arrays = self._new_arrays(names)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for name in self._trained(k):
+                self._parameters(k, name).values = address(self.arrays[k][name])
+            if self._has_transposed(k):
+                op.dense.transposed = address(self.arrays[k]["transposed"])
+            if has_norm(op):
+                self.arrays[k]["gamma"][:op.n_units] = 1
+            if op.kind == OP_BATCH_NORM:
+                op.norm.moving_mean = address(self.arrays[k]["moving_mean"])
+                op.norm.moving_variance = address(self.arrays[k]["moving_variance"])
+                op.norm.inverse_std = address(self.arrays[k]["inverse_std"])
+                self.arrays[k]["moving_variance"][:op.n_units] = 1
 
-        The beginning of a name says whether it has the kernel's layout or the bias's.
-        """
-        cdef Py_ssize_t i, lanes = self.kernels.lanes
-        cdef const Dense* layer
+    cdef list _trained(self, Py_ssize_t op):
+        """The names of what an optimizer moves."""
+        if self.ops[op].kind == OP_DENSE:
+            return ["kernel", "bias"]
+        return ["gamma", "beta"] if has_norm(&self.ops[op]) else []
+
+    cdef Parameters* _parameters(self, Py_ssize_t op, name) except NULL:
+        if name == "kernel":
+            return &self.ops[op].dense.kernel
+        if name == "bias":
+            return &self.ops[op].dense.bias
+        return &self.ops[op].norm.gamma if name == "gamma" else &self.ops[op].norm.beta
+
+    cdef list _new_arrays(self, list names):
+        cdef Py_ssize_t k, lanes = self.kernels.lanes
+        cdef const Op* op
         plan = []
-        for i in range(self.n_layers):
-            layer = &self.layers[i]
-            sizes = {
-                "kernel": kernel_rows(layer) * padded_size(kernel_columns(layer), lanes),
-                "bias": padded_size(layer.n_units, lanes),
-            }
-            plan += [(i, name, sizes[name.split("_")[0]]) for name in names]
-            if transposed and self._has_transposed(i):
-                plan.append((i, "transposed", layer.n_units * padded_size(layer.n_inputs, lanes)))
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for name in names[k]:
+                if name.startswith("kernel"):
+                    count = kernel_rows(&op.dense) * padded_size(kernel_columns(&op.dense), lanes)
+                elif name == "transposed":
+                    count = op.n_units * padded_size(op.n_inputs, lanes)
+                else:
+                    count = padded_size(op.n_units, lanes)
+                plan.append((k, name, count))
         item = self.dtype.itemsize
         sizes = [count * item for _, _, count in plan]
         if sum(sizes) > sys.maxsize // 2:
             raise MemoryError(f"unable to allocate {sum(sizes):,} bytes for the parameters")
         cdef Arena arena = Arena(sum([Arena.room(size) for size in sizes]))
-        arrays = [{} for _ in range(self.n_layers)]
-        for i, name, count in plan:
-            arrays[i][name] = arena.take(count, self.dtype)
+        arrays = [{} for _ in range(self.n_ops)]
+        for k, name, count in plan:
+            arrays[k][name] = arena.take(count, self.dtype)
         return arrays
 
     @property
@@ -101,56 +268,141 @@ cdef class Program:
 
     @property
     def n_outputs(self):
-        """Units of the last layer."""
-        return self.layers[self.n_layers - 1].n_units
+        """Units of the last operation."""
+        return self.ops[self.n_ops - 1].n_units
 
     # Parameters, in users' shapes
 
-    def get(self, Py_ssize_t layer, name):
-        """Return a copy of a layer's kernel, bias, gradient or optimizer slot, in users' shape."""
-        array = self.arrays[layer][name]
-        if name.startswith("bias"):
-            return unpack(self.kernels, array, self.layers[layer].n_units)[0]
-        return unpack_kernel(&self.layers[layer], array)
+    def get(self, Py_ssize_t op, name):
+        """Return a copy of an operation's array, parameters, gradient or slot, in users' shape."""
+        array = self.arrays[op][name]
+        if name.startswith("kernel"):
+            return unpack_kernel(&self.ops[op].dense, array)
+        return unpack(self.kernels, array, self.ops[op].n_units)[0]
 
-    def set(self, Py_ssize_t layer, name, value):
+    def set(self, Py_ssize_t op, name, value):
         """Overwrite the array that `get` returns."""
-        array = self.arrays[layer][name]
-        if name.startswith("bias"):
+        array = self.arrays[op][name]
+        self.is_stale = True
+        if not name.startswith("kernel"):
             array[...] = pack(self.kernels, value[None, :])
             return
-        array[...] = pack_kernel(&self.layers[layer], value)
-        if name == "kernel" and self._has_transposed(layer):
-            self.arrays[layer]["transposed"][...] = pack(self.kernels, value.T)
+        array[...] = pack_kernel(&self.ops[op].dense, value)
+        if name == "kernel" and self._has_transposed(op):
+            self.arrays[op]["transposed"][...] = pack(self.kernels, value.T)
 
-    def slot_names(self):
-        """Return the names of the optimizer's arrays, for `get` and `set`."""
-        return [name for name in self.arrays[0] if "slot" in name]
+    def state_names(self):
+        """Return the (operation, name) of all that a copy must be given: see `get` and `set`."""
+        derived = ("transposed", "inverse_std", "kernel_folded", "bias_folded")
+        return [(op, name) for op, arrays in enumerate(self.arrays) for name in arrays
+                if name not in derived and not name.endswith("gradient")]
 
     # What training and inference share
 
     cdef double _flops_per_row(self) noexcept nogil:
-        cdef Py_ssize_t i
+        cdef Py_ssize_t k
         cdef double flops = 0
-        for i in range(self.n_layers):
-            flops += 2.0 * self.layers[i].n_inputs * self.layers[i].n_units
+        for k in range(self.n_ops):
+            if self.ops[k].kind == OP_DENSE:
+                flops += 2.0 * self.ops[k].n_inputs * self.ops[k].n_units
         return flops
 
-    cdef int _activation(self, Py_ssize_t layer) noexcept nogil:
-        return self.output_activation if layer == self.n_layers - 1 \
-            else self.layers[layer].activation
+    cdef int _activation(self, Py_ssize_t op) noexcept nogil:
+        return self.output_activation if op == self.n_ops - 1 else self.ops[op].activation
+
+    cdef _refresh(self):
+        cdef Py_ssize_t k
+        cdef const Op* op
+        if not self.is_stale:
+            return
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            if op.kind != OP_BATCH_NORM:
+                continue
+            arrays = self.arrays[k]
+            self.kernels.inverse_std(
+                padded_size(op.n_units, self.kernels.lanes), op.norm.epsilon,
+                op.norm.moving_variance, op.norm.inverse_std)
+            if not self.inferred[k].is_passed:
+                continue
+            factor = arrays["gamma"] * arrays["inverse_std"]
+            below = self.arrays[op.source]
+            kernel = self.get(op.source, "kernel") * factor[:op.n_units]
+            below["kernel_folded"][...] = pack_kernel(&self.ops[op.source].dense, kernel)
+            below["bias_folded"][...] = (
+                (below["bias"] - arrays["moving_mean"]) * factor + arrays["beta"])
+        self.is_stale = False
+
+    cdef bint _call_activation(
+        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* y,
+        Py_ssize_t y_stride
+    ) noexcept nogil:
+        with gil:
+            try:
+                rows = self._view(op, n_rows, z, z_stride)
+                self._view(op, n_rows, y, y_stride)[...] = self._result(
+                    op, "forward", rows.copy())
+                return False
+            except BaseException as error:
+                self.raised, self.has_raised = error, True
+                return True
+
+    cdef bint _call_derivative(
+        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* d,
+        Py_ssize_t d_stride
+    ) noexcept nogil:
+        with gil:
+            try:
+                rows = self._view(op, n_rows, z, z_stride)
+                delta = self._view(op, n_rows, d, d_stride)
+                delta *= self._result(op, "derivative", rows.copy())
+                return False
+            except BaseException as error:
+                self.raised, self.has_raised = error, True
+                return True
+
+    cdef _view(self, Py_ssize_t op, Py_ssize_t n_rows, const char* rows, Py_ssize_t stride):
+        """Rows of an operation's outputs as an array, valid as long as the memory is."""
+        cdef Py_ssize_t item = self.kernels.item_size
+        cdef Py_ssize_t n_bytes = ((n_rows - 1) * stride + self.ops[op].n_units) * item
+        flat = np.frombuffer(<char[:n_bytes]> <char*> rows, self.dtype)
+        return np.lib.stride_tricks.as_strided(
+            flat, (n_rows, self.ops[op].n_units), (stride * item, item))
+
+    cdef _result(self, Py_ssize_t op, name, z):
+        """What a user's function makes of z, as an array of its shape."""
+        out = np.asarray(getattr(self.functions[op], name)(z))
+        if out.shape != z.shape or out.dtype.kind not in "biuf":
+            raise ValueError(
+                f"activation {self.functions[op].name!r}: {name} must return real numbers of "
+                f"shape {z.shape}, as it was given, got {out.dtype} of shape {out.shape}")
+        return out
+
+    cdef _raise(self):
+        """Raise what a user's function has raised, if it has."""
+        if not self.has_raised:
+            return
+        error, self.raised, self.has_raised = self.raised, None, False
+        raise error
 
     cdef void _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
         const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
     ) noexcept nogil:
         """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
-        cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
+        cdef Py_ssize_t n_units = self.ops[self.n_ops - 1].n_units
         cdef Targets targets = targets_from(samples, rows, row)
         self.kernels.loss[self.loss](
-            n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
-            delta_stride)
+            n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row,
+            rows.loss + row, delta, delta_stride)
         if self.wants_accuracy:
             self.kernels.accuracy(
                 n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
                 rows.hit + row)
+
+
+cdef Penalty penalty(values):
+    """A penalty of (l1, l2, per_batch), or none."""
+    cdef Penalty out
+    out.l1, out.l2, out.per_batch = values or (0.0, 0.0, False)
+    return out

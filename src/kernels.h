@@ -227,6 +227,10 @@ typedef struct cymlp_kernels {
                            const void *w__pip, const void *bias__o, int relu, void *y__bo,
                            size_t y_stride);
 
+    /* Rows in whole of rows that hold nothing but their non-zeros. */
+    void (*spread_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_n,
+                            cymlp_nonzeros nonzeros, void *y__bi, size_t y_stride);
+
     /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
      * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
      * row * tile_rows + column. Past n_columns the last strip is left as it is. */
@@ -253,9 +257,62 @@ typedef struct cymlp_kernels {
                             void *g__pip, const void *const *next_rows__b, size_t next_start,
                             size_t next_bytes);
 
-    /* The sums over the rows of a panel's columns, in an order that their number determines. */
-    void (*column_sum)(size_t n_rows, size_t width, const void *delta__bp, size_t delta_stride,
+    /* The sums over the rows of a panel's columns, and of the products of two; in an order that
+     * their number determines. Here and below columns are those of arrays of whole vectors. */
+    void (*column_sum)(size_t n_rows, size_t width, const void *x__bp, size_t x_stride,
                        void *sum__p);
+    void (*column_dot)(size_t n_rows, size_t width, const void *a__bp, size_t a_stride,
+                       const void *b__bp, size_t b_stride, void *sum__p);
+
+    /* The mean of each column, and of its squared distances from it. */
+    void (*column_moments)(size_t n_rows, size_t width, const void *x__bp, size_t x_stride,
+                           void *mean__p, void *variance__p);
+
+    /* 1 / sqrt(variance + epsilon); y = old_share y + new_share x. */
+    void (*inverse_std)(size_t n, double epsilon, const void *variance__n, void *inverse_std__n);
+    void (*blend)(size_t n, double old_share, void *y__n, double new_share, const void *x__n);
+
+    /* y = gamma kept + beta, where kept = (x - mean) inverse_std; it is stored unless it is NULL.
+     */
+    void (*batch_norm)(size_t n_rows, size_t n_units, const void *mean__o,
+                       const void *inverse_std__o, const void *gamma__o, const void *beta__o,
+                       const void *x__bo, size_t x_stride, void *kept__bo, size_t kept_stride,
+                       void *y__bo, size_t y_stride);
+
+    /* dx = gamma inverse_std (d - share (sum + kept dot)), or dx += it. With the sum of d and its
+     * dot products with kept over n rows and share = 1 / n it is the derivative by the rows of a
+     * batch; with share = 0 that where mean and inverse_std do not depend on them. */
+    void (*batch_norm_backward)(size_t n_rows, size_t n_units, double share,
+                                const void *inverse_std__o, const void *gamma__o,
+                                const void *sum__o, const void *dot__o, const void *kept__bo,
+                                size_t kept_stride, const void *d__bo, size_t d_stride, int adds,
+                                void *dx__bo, size_t dx_stride);
+
+    /* y = gamma kept + beta, where kept = (x - mean x) inverse_std is taken row by row and
+     * inverse_std = 1 / sqrt(variance x + epsilon); kept and inverse_std are stored unless NULL. */
+    void (*layer_norm)(size_t n_rows, size_t n_units, double epsilon, const void *gamma__o,
+                       const void *beta__o, const void *x__bo, size_t x_stride, void *kept__bo,
+                       size_t kept_stride, void *inverse_std__b, void *y__bo, size_t y_stride);
+    void (*layer_norm_backward)(size_t n_rows, size_t n_units, const void *gamma__o,
+                                const void *kept__bo, size_t kept_stride,
+                                const void *inverse_std__b, const void *d__bo, size_t d_stride,
+                                int adds, void *dx__bo, size_t dx_stride);
+
+    /* y = a + b; y = a b, or y += a b. y may be a or b. */
+    void (*add_rows)(size_t n_rows, size_t n_units, const void *a__bo, size_t a_stride,
+                     const void *b__bo, size_t b_stride, void *y__bo, size_t y_stride);
+    void (*multiply_rows)(size_t n_rows, size_t n_units, const void *a__bo, size_t a_stride,
+                          const void *b__bo, size_t b_stride, int adds, void *y__bo,
+                          size_t y_stride);
+
+    /* Random factors of rows, each 0 or 1 / (1 - drop_share), where drop_share is dropped / 2^16.
+     * The numbers are those of a stream, by the number of a row, from first_row on, and of the
+     * layer: see cymlp_philox. */
+    void (*dropout)(size_t n_rows, size_t n_units, const uint64_t key[2], size_t layer,
+                    size_t first_row, unsigned dropped, void *factor__bo, size_t factor_stride);
+
+    /* Scales each column of a panel whose sum of squares is more than max_norm^2 down to that. */
+    void (*constrain_columns)(size_t n_rows, size_t width, double max_norm, void *w__bp);
 
     /* Asks for n cache lines, stride bytes apart, that will be written and that other cores may
      * have read: to take them back takes as long as to fetch them. */

@@ -15,7 +15,7 @@ LAYERS = [
     {"_validate"},
     {"_threads"},
     {"_dense"},
-    {"_batch"},
+    {"_batch", "_ops"},
     {"_program"},
     {"_inference", "_network"},
     {"activations", "initializers", "losses", "metrics", "optimizers", "regularizers"},
@@ -36,6 +36,8 @@ LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in mod
 #: The C sources likewise, by folder or file.
 C_LEVEL = {
     "kernels.h": 0,
+    "philox.h": 0,
+    "shuffle.h": 1,
     "denormals.h": 0,
     "threads.h": 0,
     "simd": 1,

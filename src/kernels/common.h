@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../philox.h"
+
 #ifdef _MSC_VER
 #include <intrin.h>
 #endif

@@ -180,27 +180,6 @@ static void NAME(gradient_tile)(size_t n_inputs, size_t width, size_t n_rows, co
     }
 }
 
-/* Every fourth row goes into the same sum: each addition would wait for the one before. */
-static void NAME(column_sum)(size_t n_rows, size_t width, const void *delta__bp,
-                             size_t delta_stride, void *sum__p) {
-    for (size_t column = 0; column < width; column += LANES) {
-        const REAL *delta = (const REAL *)delta__bp + column;
-        vec sum[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
-        size_t b = 0;
-        for (; b + 4 <= n_rows; b += 4, delta += 4 * delta_stride) {
-            UNROLL
-            for (size_t r = 0; r < 4; r++) {
-                sum[r] = vec_add(sum[r], vec_load(delta + r * delta_stride));
-            }
-        }
-        for (; b < n_rows; b++, delta += delta_stride) {
-            sum[0] = vec_add(sum[0], vec_load(delta));
-        }
-        sum[0] = vec_add(vec_add(sum[0], sum[1]), vec_add(sum[2], sum[3]));
-        vec_store((REAL *)sum__p + column, sum[0]);
-    }
-}
-
 static void NAME(claim_lines)(size_t n, const void *first, size_t stride) {
     for (size_t line = 0; line < n; line++) {
         PREFETCH_TO_WRITE((const char *)first + line * stride);

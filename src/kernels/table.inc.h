@@ -19,6 +19,8 @@
 #include "activation.inc.h"
 #include "loss.inc.h"
 #include "optimizer.inc.h"
+#include "norm.inc.h"
+#include "rows.inc.h"
 #include "row_step.inc.h"
 
 /* Lets a test's own build reach what no table exports. */
@@ -40,11 +42,24 @@ static const cymlp_kernels NAME(table) = {
     .from_bytes = NAME(from_bytes),
     .find_nonzeros = NAME(find_nonzeros),
     .sparse_forward = NAME(sparse_forward),
+    .spread_nonzeros = NAME(spread_nonzeros),
     .pack_block = NAME(pack_block),
     .gradient_tile = NAME(gradient_tile),
     .turn_nonzeros = NAME(turn_nonzeros),
     .sparse_gradient = NAME(sparse_gradient),
     .column_sum = NAME(column_sum),
+    .column_dot = NAME(column_dot),
+    .column_moments = NAME(column_moments),
+    .inverse_std = NAME(inverse_std),
+    .blend = NAME(blend),
+    .batch_norm = NAME(batch_norm),
+    .batch_norm_backward = NAME(batch_norm_backward),
+    .layer_norm = NAME(layer_norm),
+    .layer_norm_backward = NAME(layer_norm_backward),
+    .add_rows = NAME(add_rows),
+    .multiply_rows = NAME(multiply_rows),
+    .dropout = NAME(dropout),
+    .constrain_columns = NAME(constrain_columns),
     .claim_lines = NAME(claim_lines),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
