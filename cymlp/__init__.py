@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cymlp import (
     activations,
+    constraints,
     datasets,
     initializers,
     layers,
@@ -30,6 +31,7 @@ __all__ = [
     "Sequential",
     "__version__",
     "activations",
+    "constraints",
     "datasets",
     "get_num_threads",
     "initializers",

@@ -49,6 +49,8 @@ def thread_count(name: str, value: Any) -> int:
 def real(name: str, value: Any, *, low: float, high: float = np.inf, closed: str = "left") -> float:
     """Return value as a float between low and high; closed: "left", "both" or "neither" ends."""
     expected = f"a number {'greater than' if closed == 'neither' else 'of at least'} {low:g}"
+    if low == -np.inf:
+        expected = "a finite number"
     if high < np.inf:
         expected += f" and {'at most' if closed == 'both' else 'less than'} {high:g}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
@@ -88,7 +90,10 @@ def spec(name: str, value: Any, known: Mapping[str, type[Spec]]) -> Spec:
     if isinstance(value, str):
         if value not in known:
             _reject(name, value, f"one of {names}")
-        return known[value]()
+        try:
+            return known[value]()
+        except TypeError:  # it has arguments without a default
+            _reject(name, value, f"an instance, {known[value].__name__}(...)")
     if isinstance(value, type) and issubclass(value, classes):
         _reject(name, value, f"an instance, {value.__name__}(...)", TypeError)
     kinds = ", ".join(kind.__name__ for kind in classes)
@@ -174,6 +179,11 @@ def _as(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
             f"{name} holds values too large for {kind.name}: at most {np.finfo(kind).max:.3g}"
         )
     return out
+
+
+def finite(name: str, value: Any, kind: np.dtype | None = None) -> np.ndarray:
+    """Return value as an array of finite numbers, of a dtype; float64 by default."""
+    return _as(name, numeric(name, value), np.dtype(np.float64) if kind is None else kind)
 
 
 def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) -> np.ndarray:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate
 from cymlp.activations import ACTIVATIONS, Activation, Identity
-from cymlp.initializers import INITIALIZERS, GlorotUniform, Initializer, Zeros
+from cymlp.initializers import GlorotUniform, Initializer, Zeros, initializer
 from cymlp.regularizers import L2
+
+if TYPE_CHECKING:
+    from cymlp.initializers import Initial
 
 __all__ = ["Dense", "Layer"]
 
@@ -38,9 +41,10 @@ class Dense(Layer):
         Number of outputs, at least 1.
     activation : str or Activation, default="identity"
         One of identity, relu, sigmoid, tanh, softmax, or an instance.
-    kernel_initializer : str or Initializer, default="glorot_uniform"
-        One of glorot_uniform, he_uniform, zeros, or an instance.
-    bias_initializer : str or Initializer, default="zeros"
+    kernel_initializer : str, Initializer or ndarray, default="glorot_uniform"
+        One of glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal,
+        orthogonal, random_uniform, random_normal, zeros, ones; or an instance; or the values.
+    bias_initializer : str, Initializer or ndarray, default="zeros"
         As for the kernel.
     kernel_regularizer : L2, optional
         A penalty on the kernel's weights; none by default.
@@ -70,8 +74,8 @@ class Dense(Layer):
             self,
             units: int,
             activation: str | Activation = "identity",
-            kernel_initializer: str | Initializer = "glorot_uniform",
-            bias_initializer: str | Initializer = "zeros",
+            kernel_initializer: Initial = "glorot_uniform",
+            bias_initializer: Initial = "zeros",
             kernel_regularizer: L2 | None = None,
         ) -> None: ...
 
@@ -82,7 +86,7 @@ class Dense(Layer):
             "activation": _validate.spec("activation", self.activation, ACTIVATIONS),
         }
         for name in ("kernel_initializer", "bias_initializer"):
-            values[name] = _validate.spec(name, getattr(self, name), INITIALIZERS)
+            values[name] = initializer(name, getattr(self, name))
         if not isinstance(self.kernel_regularizer, (L2, type(None))):
             raise TypeError(
                 f"kernel_regularizer must be None or an L2(...), got {self.kernel_regularizer!r}"

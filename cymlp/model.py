@@ -15,6 +15,7 @@ from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, key, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
+from cymlp.initializers import initial_values
 from cymlp.layers import Dense
 from cymlp.losses import LOSSES, Loss
 from cymlp.metrics import METRICS, Metric
@@ -200,8 +201,11 @@ class Sequential:
                 ("bias", layer.bias_initializer, Purpose.INITIAL_BIAS, (layer.units,)),
             ):
                 rng = stream(self._seed, purpose, index)
-                values = initializer.sample(rng, shape, below, layer.units)
-                network.set(index, name, values.astype(self.dtype))
+                where = f"layers[{index}]: {name}_initializer"
+                values = initial_values(
+                    where, initializer, rng, shape, below, layer.units, self.dtype
+                )
+                network.set(index, name, values)
             below = layer.units
         self._lower_training(network)
         self._network = network

@@ -18,7 +18,8 @@ LAYERS = [
     {"_batch", "_ops"},
     {"_program"},
     {"_inference", "_network"},
-    {"activations", "initializers", "losses", "metrics", "optimizers", "regularizers"},
+    {"activations", "constraints", "initializers", "losses", "metrics", "optimizers"}
+    | {"regularizers"},
     {"layers"},
     {"_lower"},
     {"_config", "data", "datasets", "history", "plots", "progress"},
@@ -50,7 +51,15 @@ C_LEVEL = {
 HEAVY = {"sklearn": "_sklearn", "matplotlib": "plots", "tqdm": None, "scipy": None, "torch": None}
 
 #: Data, no arrays, no maths. Initializers are not among them: they draw the numbers themselves.
-SPECS = ("activations", "layers", "losses", "metrics", "optimizers", "regularizers")
+SPECS = (
+    "activations",
+    "constraints",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+)
 
 
 def python_imports(source, package="cymlp"):

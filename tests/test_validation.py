@@ -290,7 +290,7 @@ def test_unknown_names_list_the_known_ones():
     cases = {
         "activation": (lambda: Dense(3, activation="swish"), "identity relu sigmoid tanh softmax"),
         "initializer": (
-            lambda: Dense(3, kernel_initializer="ones"),
+            lambda: Dense(3, kernel_initializer="twos"),
             "glorot_uniform he_uniform zeros",
         ),
         "loss": (
