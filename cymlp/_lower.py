@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cymlp import _kernels
 from cymlp._network import Network
-from cymlp.activations import Sigmoid, Softmax
-from cymlp.layers import Dense
+from cymlp.activations import BaseActivation, Identity, Sigmoid, Softmax
+from cymlp.activations import Activation as PythonActivation
+from cymlp.constraints import MaxNorm
+from cymlp.initializers import Initializer
+from cymlp.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNormalization,
+    Residual,
+)
 from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from cymlp.metrics import Metric
 from cymlp.optimizers import SGD, Adam, Optimizer
-from cymlp.regularizers import L2
+from cymlp.regularizers import L1, L2, ElasticNet, Regularizer
+
+# The source of an operation that reads the samples.
+_SAMPLES = -1
 
 # A loss that belongs to an output activation is computed from the weighted sums of the output.
 _FUSED = {
@@ -28,34 +43,240 @@ _HALF: dict[str | None, float] = {
 }
 
 
-def lower_layers(layers: Sequence[Dense], n_inputs: int, dtype: np.dtype) -> Network:
-    """Return a network program for layers, with all parameters zero."""
-    return Network(n_inputs, [_lower_layer(layer) for layer in layers], dtype.name)
+@dataclass(frozen=True)
+class Parameter:
+    """An array that a network owns, as users see it.
+
+    Attributes
+    ----------
+    op : int
+        The operation that it belongs to.
+    name : str
+        kernel, bias, gamma, beta, moving_mean or moving_variance.
+    shape : tuple of int
+    where : str
+        The layer that it belongs to, such as ``layers[2]``.
+    initializer : Initializer or None
+        None: it begins with what its operation gives it.
+    number : int
+        Of the layer among those whose parameters are drawn.
+    n_inputs : int
+        Of the layer.
+    """
+
+    op: int
+    name: str
+    shape: tuple[int, ...]
+    where: str
+    initializer: Initializer | None = None
+    number: int = 0
+    n_inputs: int = 0
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has a gradient: moving averages have none."""
+        return not self.name.startswith("moving")
 
 
-def _lower_layer(layer: Dense) -> dict[str, Any]:
-    penalty = layer.kernel_regularizer or L2(0.0)
-    return {
-        "n_units": layer.units,
-        "activation": _kernels.ACTIVATIONS[layer.activation.name],
-        "l2": float(penalty.strength),
-        "l2_per_batch": bool(penalty.per_batch),
-    }
+@dataclass
+class Plan:
+    """Layers as operations.
+
+    Attributes
+    ----------
+    ops : list of dict
+        As `cymlp._program.Program` takes them.
+    parameters : list of Parameter
+        In the order in which users get them.
+    made_by : list of (int or None)
+        For each layer the operation that makes its outputs; None where only a later layer's are
+        made, since its activation is part of the same operation.
+    widths : list of (int, int)
+        Inputs and outputs of each layer.
+    output_activation : BaseActivation
+        What the last operation ends with.
+    """
+
+    n_inputs: int
+    fuses: bool
+    ops: list[dict[str, Any]] = field(default_factory=list)
+    parameters: list[Parameter] = field(default_factory=list)
+    made_by: list[int | None] = field(default_factory=list)
+    widths: list[tuple[int, int]] = field(default_factory=list)
+    output_activation: BaseActivation = Identity()
+    _n_drawn: int = 0
+    _n_dropouts: int = 0
+
+    def width(self, op: int) -> int:
+        """Return the number of outputs of an operation, or of samples."""
+        return self.n_inputs if op == _SAMPLES else self.ops[op]["n_units"]
+
+    def add(self, kind: str, source: int, n_units: int, **settings: Any) -> int:
+        """Append an operation and return its number."""
+        self.output_activation = Identity()
+        self.ops.append({"kind": kind, "source": source, "n_units": n_units, **settings})
+        return len(self.ops) - 1
+
+    def add_stack(self, layers: Sequence[Layer], source: int, where: str, is_top: bool) -> int:
+        """Append the operations of some layers; return the one that makes their outputs."""
+        bottom = source
+        for index, layer in enumerate(layers):
+            before = source
+            source = self.add_layer(layer, source, f"{where}[{index}]", source != bottom)
+            if is_top:
+                if isinstance(layer, Activation) and source == before:
+                    self.made_by[-1] = None
+                self.made_by.append(source)
+                self.widths.append((self.width(before), self.width(source)))
+        return source
+
+    def add_layer(self, layer: Layer, source: int, where: str, is_alone: bool) -> int:
+        """Append a layer's operations; is_alone: nobody else reads its inputs."""
+        if source == _SAMPLES and not isinstance(layer, Dense):
+            source = self.add("input", source, self.n_inputs)
+        width = self.width(source)
+        if isinstance(layer, Dense):
+            return self.add_dense(layer, source, where)
+        if isinstance(layer, Activation):
+            fused = self.fuses and is_alone and self.may_end_with(source, layer.activation)
+            op = source if fused else self.add("activate", source, width)
+            self.end_with(op, layer.activation)
+            return op
+        if isinstance(layer, Dropout):
+            dropped = min(round(layer.rate * 65536), 65535)
+            self._n_dropouts += 1
+            return self.add("dropout", source, width, dropped=dropped, number=self._n_dropouts - 1)
+        if isinstance(layer, (BatchNormalization, LayerNormalization)):
+            return self.add_norm(layer, source, where)
+        if isinstance(layer, Residual):
+            top = self.add_stack(layer.layers, source, f"{where}.layers", False)
+            other = source
+            if self.width(top) != width:
+                projection = Dense(
+                    self.width(top), use_bias=False, kernel_initializer=layer.kernel_initializer
+                )
+                other = self.add_dense(projection, source, where)
+            return self.add("add", top, self.width(top), other=other)
+        raise TypeError(f"{where} is a {type(layer).__name__}, which cymlp does not know")
+
+    def add_dense(self, layer: Dense, source: int, where: str) -> int:
+        """Append a dense layer."""
+        width = self.width(source)
+        constraint = layer.kernel_constraint
+        op = self.add(
+            "dense",
+            source,
+            layer.units,
+            has_bias=layer.use_bias,
+            trainable=layer.trainable,
+            rate_factor=layer.learning_rate_multiplier,
+            kernel_penalty=_penalty(layer.kernel_regularizer),
+            bias_penalty=_penalty(layer.bias_regularizer),
+            max_norm=float(constraint.max_value) if isinstance(constraint, MaxNorm) else 0.0,
+        )
+        self.end_with(op, layer.activation)
+        drawn = {"number": self._n_drawn, "n_inputs": width}
+        self._n_drawn += 1
+        initializer = layer.kernel_initializer
+        shape = (width, layer.units)
+        self.parameters.append(Parameter(op, "kernel", shape, where, initializer, **drawn))
+        if layer.use_bias:
+            initializer = layer.bias_initializer
+            self.parameters.append(
+                Parameter(op, "bias", (layer.units,), where, initializer, **drawn)
+            )
+        return op
+
+    def add_norm(
+        self, layer: BatchNormalization | LayerNormalization, source: int, where: str
+    ) -> int:
+        """Append a normalization."""
+        settings = {
+            "has_gamma": layer.scale,
+            "has_beta": layer.center,
+            "epsilon": float(layer.epsilon),
+            "trainable": layer.trainable,
+            "rate_factor": layer.learning_rate_multiplier,
+        }
+        names = [
+            name for name, wanted in (("gamma", layer.scale), ("beta", layer.center)) if wanted
+        ]
+        kind = "layer_norm"
+        if isinstance(layer, BatchNormalization):
+            kind = "batch_norm"
+            settings |= {"momentum": float(layer.momentum), "folds": self.fuses}
+            names += ["moving_mean", "moving_variance"]
+        op = self.add(kind, source, self.width(source), **settings)
+        shape = (self.width(source),)
+        self.parameters += [Parameter(op, name, shape, where) for name in names]
+        return op
+
+    def may_end_with(self, op: int, activation: BaseActivation) -> bool:
+        """Tell whether an operation that ends with no activation can end with this one."""
+        spec = self.ops[op]
+        if "activation" in spec or spec["kind"] in ("input", "dropout"):
+            return False
+        # A norm keeps its rows for the way back and has no room for another array of that size.
+        return spec["kind"] in ("dense", "add") or not _keeps_z(activation)
+
+    def end_with(self, op: int, activation: BaseActivation) -> None:
+        """Have an operation end with an activation."""
+        self.output_activation = activation
+        if isinstance(activation, Identity):
+            return
+        own = isinstance(activation, PythonActivation)
+        self.ops[op] |= {
+            "activation": activation if own else _kernels.ACTIVATIONS[activation.name],
+            "keeps_z": _keeps_z(activation),
+            "alpha": float(getattr(activation, "alpha", 0.0)),
+        }
+
+
+def _keeps_z(activation: BaseActivation) -> bool:
+    return isinstance(activation, PythonActivation) or activation.name in _kernels.KEEPS_Z
+
+
+def _penalty(regularizer: Regularizer | None) -> tuple[float, float, bool]:
+    """Return l1, l2 and whether they are divided by a batch's weight."""
+    if isinstance(regularizer, L1):
+        return float(regularizer.strength), 0.0, False
+    if isinstance(regularizer, L2):
+        return 0.0, float(regularizer.strength), bool(regularizer.per_batch)
+    if isinstance(regularizer, ElasticNet):
+        return float(regularizer.l1), float(regularizer.l2), False
+    return 0.0, 0.0, False
+
+
+def plan_layers(layers: Sequence[Layer], n_inputs: int, *, fuses: bool = True) -> Plan:
+    """Return layers as operations; if not fuses, one for each layer at least."""
+    plan = Plan(n_inputs, fuses)
+    plan.add_stack(layers, _SAMPLES, "layers", True)
+    return plan
+
+
+def lower_layers(plan: Plan, dtype: np.dtype, key: tuple[int, int]) -> Network:
+    """Return a network program; key is that of its random numbers, see `_random.key`."""
+    return Network(plan.n_inputs, plan.ops, dtype.name, key)
 
 
 def lower_training(
-    network: Network, output: Dense, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric]
+    network: Network,
+    activation: BaseActivation,
+    loss: Loss,
+    optimizer: Optimizer,
+    metrics: Sequence[Metric],
 ) -> None:
-    """Set what training a network does."""
-    fused = _FUSED.get((type(loss), type(output.activation)))
+    """Set what training a network does whose last operation ends with an activation."""
+    fused = _FUSED.get((type(loss), type(activation)))
     code, settings = _lower_optimizer(optimizer)
     threshold = None
     if any(metric.name == "accuracy" for metric in metrics):
         # What 0.5 is for the output, on the scale of what the loss reads.
         threshold = _HALF.get(fused, 0.5)
+    output_activation = None if fused is None else _kernels.ACTIVATIONS["identity"]
     network.compile(
         loss=_kernels.LOSSES[fused or loss.name],
-        output_activation=_kernels.ACTIVATIONS["identity" if fused else output.activation.name],
+        output_activation=output_activation,
         optimizer=_kernels.OPTIMIZERS[code],
         n_slots={"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}[code],
         settings=settings,

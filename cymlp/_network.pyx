@@ -202,14 +202,17 @@ cdef class Network(Program):
         finally:
             self.owner = 0
 
-    def compile(self, int loss, int output_activation, int optimizer, int n_slots, settings,
+    def compile(self, int loss, output_activation, int optimizer, int n_slots, settings,
                 accuracy_threshold):
         """Set what training does, with new optimizer slots of zeros.
 
         Parameters
         ----------
-        loss, output_activation, optimizer : int
-            Codes. A loss that reads logits goes with the identity as output activation.
+        loss, optimizer : int
+            Codes.
+        output_activation : int or None
+            The code of what the loss is taken of: the identity for one that reads logits. None:
+            what the last operation ends with.
         n_slots : int
             Arrays that the optimizer keeps per parameter, 0 to 2.
         settings : dict
@@ -226,7 +229,9 @@ cdef class Network(Program):
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
             self.loss = loss
-            self.output_activation = output_activation
+            self.output_activation = (
+                self.ops[self.n_ops - 1].activation if output_activation is None
+                else output_activation)
             self.optimizer = optimizer
             self.settings = optimizer_step(
                 settings["learning_rate"], settings["momentum"], settings["beta_1"],

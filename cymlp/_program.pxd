@@ -35,6 +35,7 @@ cdef inline int propagate(bint raised) except -1:
 
 # What inference makes of an operation.
 cdef struct Inferred:
+    bint folds              # OP_BATCH_NORM: into a dense layer below it, where it can
     bint is_passed          # its outputs are those of its source
     Py_ssize_t rows_of      # the operation that makes its outputs: itself, or one below
     Py_ssize_t slot         # of the buffers, which one its outputs are in
@@ -48,7 +49,7 @@ cdef class Program:
     cdef Inferred* inferred
     cdef Dense* folded              # per operation; kernel.values is NULL where nothing is folded
     cdef readonly Py_ssize_t n_inputs
-    cdef Py_ssize_t n_ops
+    cdef readonly Py_ssize_t n_ops
     cdef Py_ssize_t n_slots         # of inference's buffers, at least 2
     cdef readonly object dtype
     cdef readonly list arrays       # per operation a dict of arrays in panels, by name

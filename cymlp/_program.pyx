@@ -102,6 +102,7 @@ cdef class Program:
             op.norm.momentum = spec.get("momentum", 0.0)
             op.norm.rate_factor = spec.get("rate_factor", 1.0)
             op.norm.is_frozen = not op.is_trainable
+            self.inferred[k].folds = spec.get("folds", False)
 
     cdef _plan_way_back(self):
         """Say who writes the deltas of an operation that several read, and who adds to them."""
@@ -177,7 +178,7 @@ cdef class Program:
     cdef bint _is_folded(self, Py_ssize_t k, list n_readers):
         """Whether a batch norm goes into the dense layer below it, which nobody else reads."""
         cdef const Op* op = &self.ops[k]
-        return (op.kind == OP_BATCH_NORM and n_readers[op.source] == 1
+        return (self.inferred[k].folds and n_readers[op.source] == 1
                 and self.ops[op.source].kind == OP_DENSE
                 and self.ops[op.source].activation == CYMLP_IDENTITY)
 

@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
     INITIAL_KERNEL = 0
     INITIAL_BIAS = 1
     SHUFFLE = 2
+    DROPOUT = 3
 
 
 def key(seed: int, purpose: Purpose, step: int) -> tuple[int, int]:

@@ -11,12 +11,12 @@ import numpy as np
 from cymlp import _inference, _validate
 from cymlp._batch import Described
 from cymlp._inference import Predictor
-from cymlp._lower import check_optimizer, lower_layers, lower_training
+from cymlp._lower import Plan, check_optimizer, lower_layers, lower_training, plan_layers
 from cymlp._random import Purpose, key, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
 from cymlp.initializers import initial_values
-from cymlp.layers import Dense
+from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
 from cymlp.losses import LOSSES, Loss
 from cymlp.metrics import METRICS, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
@@ -30,8 +30,8 @@ class Sequential:
 
     Parameters
     ----------
-    layers : sequence of Dense
-        From the first hidden layer to the output layer.
+    layers : sequence of Layer
+        From the first hidden layer to the output layer; see `cymlp.layers`.
     n_inputs : int, optional
         Number of input features. By default it is taken from the first `fit`.
     dtype : {"float32", "float64"}, default="float32"
@@ -41,18 +41,18 @@ class Sequential:
 
     Attributes
     ----------
-    layers : tuple of Dense
+    layers : tuple of Layer
     n_inputs : int or None
         None until the network is built.
     n_outputs : int
-        Units of the last layer.
+        Outputs of the last layer.
     dtype : numpy.dtype
     built : bool
         Whether the parameters exist.
     compiled : bool
         Whether loss and optimizer are set.
     n_parameters : int
-        Number of weights and biases.
+        Number of weights and biases, moving averages included.
     loss, optimizer, metrics
         What `compile` set; None before.
 
@@ -65,7 +65,7 @@ class Sequential:
     --------
     >>> import numpy as np
     >>> from cymlp import Sequential
-    >>> from cymlp.layers import Dense
+    >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> y = np.array([0, 1, 1, 0])
     >>> net = Sequential([Dense(8, activation="tanh"), Dense(2, activation="softmax")],
@@ -78,20 +78,16 @@ class Sequential:
 
     def __init__(
         self,
-        layers: Iterable[Dense],
+        layers: Iterable[Layer],
         *,
         n_inputs: int | None = None,
         dtype: Any = "float32",
         random_state: Any = None,
     ) -> None:
-        if isinstance(layers, Dense) or not isinstance(layers, Iterable):
-            raise TypeError(f"layers must be a sequence of Dense layers, got {layers!r}")
-        self._layers: tuple[Dense, ...] = tuple(layers)
-        if not self.layers:
-            raise ValueError("layers must have at least one layer, got none")
-        for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Dense):
-                raise TypeError(f"layers[{index}] must be a Dense layer, got {layer!r}")
+        self._layers: tuple[Layer, ...] = stack_of("layers", layers)
+        if width_of(self._layers, None) is None:
+            raise ValueError("layers must have at least one layer with units, such as Dense(10)")
+        self._plan: Plan | None = None
         self._dtype = _validate.dtype("dtype", dtype)
         self._n_inputs: int | None = None
         self.loss: Loss | None = None
@@ -109,11 +105,11 @@ class Sequential:
     def __repr__(self) -> str:
         """Return the sizes and activations."""
         sizes = [str(self.n_inputs or "?")]
-        sizes += [f"{layer.units} {layer.activation.name}" for layer in self.layers]
+        sizes += [_short_name(layer) for layer in self.layers]
         return f"<Sequential {' - '.join(sizes)}, {self.dtype.name}>"
 
     @property
-    def layers(self) -> tuple[Dense, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """The layers, from the first hidden layer to the output layer."""
         return self._layers
 
@@ -129,8 +125,8 @@ class Sequential:
 
     @property
     def n_outputs(self) -> int:
-        """Units of the last layer."""
-        return self.layers[-1].units
+        """Outputs of the last layer."""
+        return width_of(self.layers, self.n_inputs) or 0
 
     @property
     def built(self) -> bool:
@@ -144,19 +140,19 @@ class Sequential:
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases."""
+        """Number of weights and biases, moving averages included."""
         return sum(math.prod(shape) for shape in self._shapes("n_parameters"))
 
     def _shapes(self, what: str) -> list[tuple[int, ...]]:
-        """Return the shapes of the parameters, kernel and bias in turn."""
-        if self.n_inputs is None:
+        """Return the shapes of the parameters, in the order of `get_weights`."""
+        if self._plan is None:
             self._not_built(what)
-        shapes: list[tuple[int, ...]] = []
-        below = self.n_inputs
-        for layer in self.layers:
-            shapes += [(below, layer.units), (layer.units,)]
-            below = layer.units
-        return shapes
+        return [parameter.shape for parameter in self._plan.parameters]
+
+    def _names(self) -> list[tuple[int, str]]:
+        """Return what the compiled network calls the parameters."""
+        parameters = self._plan.parameters if self._plan else []
+        return [(parameter.op, parameter.name) for parameter in parameters]
 
     def _not_built(self, what: str) -> NoReturn:
         raise ValueError(
@@ -193,27 +189,33 @@ class Sequential:
                     f"{n_inputs}"
                 )
             return
-        network = lower_layers(self.layers, n_inputs, self.dtype)
-        below = n_inputs
-        for index, layer in enumerate(self.layers):
-            for name, initializer, purpose, shape in (
-                ("kernel", layer.kernel_initializer, Purpose.INITIAL_KERNEL, (below, layer.units)),
-                ("bias", layer.bias_initializer, Purpose.INITIAL_BIAS, (layer.units,)),
-            ):
-                rng = stream(self._seed, purpose, index)
-                where = f"layers[{index}]: {name}_initializer"
-                values = initial_values(
-                    where, initializer, rng, shape, below, layer.units, self.dtype
-                )
-                network.set(index, name, values)
-            below = layer.units
-        self._lower_training(network)
-        self._network = network
+        plan = plan_layers(self.layers, n_inputs)
+        network = self._lower(plan)
+        for parameter in plan.parameters:
+            if parameter.initializer is None:
+                continue
+            values = initial_values(
+                f"{parameter.where}: {parameter.name}_initializer",
+                parameter.initializer,
+                stream(self._seed, _PURPOSES[parameter.name], parameter.number),
+                parameter.shape,
+                parameter.n_inputs,
+                parameter.shape[-1],
+                self.dtype,
+            )
+            network.set(parameter.op, parameter.name, values)
+        self._lower_training(network, plan)
+        self._network, self._plan = network, plan
         self._n_inputs = n_inputs
 
-    def _lower_training(self, network: Any) -> None:
+    def _lower(self, plan: Plan) -> Any:
+        return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0))
+
+    def _lower_training(self, network: Any, plan: Plan) -> None:
         if self.loss is not None and self.optimizer is not None:
-            lower_training(network, self.layers[-1], self.loss, self.optimizer, self.metrics)
+            lower_training(
+                network, plan.output_activation, self.loss, self.optimizer, self.metrics
+            )
 
     def compile(
         self,
@@ -248,8 +250,14 @@ class Sequential:
         new_metrics = tuple(
             _validate.spec(f"metrics[{i}]", metric, METRICS) for i, metric in enumerate(metrics)
         )
-        if self.built:
-            lower_training(self._network, self.layers[-1], new_loss, new_optimizer, new_metrics)
+        if self._plan is not None:
+            lower_training(
+                self._network,
+                self._plan.output_activation,
+                new_loss,
+                new_optimizer,
+                new_metrics,
+            )
         self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
 
     # Samples
@@ -440,7 +448,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer="sgd", loss="squared_error")
         >>> net.set_weights([[[2.0]], [0.0]])
@@ -457,7 +465,13 @@ class Sequential:
         return results[0][0]
 
     def gradients(
-        self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        training: bool = False,
+        n_threads: int | None = None,
     ) -> list[np.ndarray]:
         """Return the batch-averaged gradients of the loss; nothing moves.
 
@@ -466,6 +480,9 @@ class Sequential:
         X : array-like of shape (samples, n_inputs)
         y : array-like of shape (samples,) or (samples, n_outputs)
         sample_weight : array-like of shape (samples,), optional
+        training : bool, default=False
+            Whether layers do what they do while training, with the batch's own moments and the
+            last step's dropout; otherwise it is the gradient of what `evaluate` returns.
         n_threads : int, optional
             At most so many threads, from 1 to 1024, whatever `set_num_threads` says. The result
             does not depend on it.
@@ -473,7 +490,7 @@ class Sequential:
         Returns
         -------
         list of ndarray
-            In the order of `get_weights`.
+            In the order of `get_weights`; zeros for moving averages, which have none.
 
         Raises
         ------
@@ -486,7 +503,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer="sgd", loss="squared_error")
         >>> net.set_weights([[[2.0]], [0.0]])
@@ -494,11 +511,15 @@ class Sequential:
         [array([[3.]], dtype=float32), array([1.], dtype=float32)]
         """
         self._require("gradients", compiled=True)
+        training = _validate.boolean("training", training)
         threads = _validate.thread_count("n_threads", n_threads)
-        samples = self._prepare(X, y, sample_weight)
-        return self._network.gradients(
-            samples.x, samples.labels, samples.values, samples.weight, threads
-        )
+        described = self._describe(self._prepare(X, y, sample_weight))
+        found = self._network.gradients(described, training, threads)
+        shapes = self._shapes("gradients")
+        return [
+            found[name] if name in found else np.zeros(shape, self.dtype)
+            for name, shape in zip(self._names(), shapes, strict=True)
+        ]
 
     def apply_gradients(self, gradients: Sequence[Any]) -> None:
         """Take one optimizer step with given gradients.
@@ -506,7 +527,8 @@ class Sequential:
         Parameters
         ----------
         gradients : list of array-like
-            In the order and of the shapes of `get_weights`.
+            In the order and of the shapes of `get_weights`. Those of moving averages and of layers
+            that are not trainable change nothing.
 
         Raises
         ------
@@ -519,7 +541,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> from cymlp.optimizers import SGD
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer=SGD(learning_rate=0.5), loss="squared_error")
@@ -530,9 +552,10 @@ class Sequential:
         """
         self._require("apply_gradients", compiled=True)
         shapes = self._shapes("apply_gradients")
-        self._network.apply_gradients(
-            _validate.parameter_list("gradients", gradients, shapes, self.dtype)
-        )
+        arrays = _validate.parameter_list("gradients", gradients, shapes, self.dtype)
+        names = self._names()
+        kept = [i for i, (_, name) in enumerate(names) if not name.startswith("moving")]
+        self._network.apply_gradients([names[i] for i in kept], [arrays[i] for i in kept])
 
     # Inference
 
@@ -558,7 +581,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0]], [0.0]])
         >>> net.predict([[3.0], [4.0]])
@@ -572,8 +595,7 @@ class Sequential:
         if out is None:
             x = _validate.inputs("X", X, self.dtype, self.n_inputs)
             out = np.empty((len(x), self.n_outputs), self.dtype)
-            hidden = [None] * (len(self.layers) - 1)
-            _inference.forward(self._network, x, [*hidden, out], threads)
+            _inference.forward(self._network, x, {self._network.n_ops - 1: out}, threads)
         return out
 
     def predictor(self, batch_size: int = 1) -> Predictor:
@@ -600,7 +622,7 @@ class Sequential:
         --------
         >>> import numpy as np
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0]], [0.0]])
         >>> predict_one = net.predictor()
@@ -637,7 +659,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(2, activation="relu"), Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0, -2.0]], [0.0, 0.0], [[1.0], [1.0]], [1.0]])
         >>> net.layer_outputs([[3.0]])
@@ -646,9 +668,24 @@ class Sequential:
         self._require("layer_outputs")
         threads = _validate.thread_count("n_threads", n_threads)
         x = _validate.inputs("X", X, self.dtype, self.n_inputs)
-        outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
-        _inference.forward(self._network, x, outputs, threads)
-        return outputs
+        network, plan = self._network_by_layers()
+        outputs = {
+            op: np.empty((len(x), width), self.dtype)
+            for op, (_, width) in zip(plan.made_by, plan.widths, strict=True)
+        }
+        _inference.forward(network, x, outputs, threads)
+        return [outputs[op] for op in plan.made_by]
+
+    def _network_by_layers(self) -> tuple[Any, Plan]:
+        """Return a network in which each layer makes its outputs, with this one's parameters."""
+        assert self._plan is not None
+        plan = plan_layers(self.layers, self._plan.n_inputs, fuses=False)
+        if plan.ops == self._plan.ops:
+            return self._network, plan
+        network = self._lower(plan)
+        values = self._get(self._names())
+        network.set_all([(p.op, p.name) for p in plan.parameters], values)
+        return network, plan
 
     def evaluate(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
@@ -687,8 +724,8 @@ class Sequential:
 
     # Parameters
 
-    def _get(self, *names: str) -> list[np.ndarray]:
-        return [self._network.get(i, name) for i in range(len(self.layers)) for name in names]
+    def _get(self, names: Iterable[tuple[int, str]]) -> list[np.ndarray]:
+        return [self._network.get(op, name) for op, name in names]
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters.
@@ -696,7 +733,9 @@ class Sequential:
         Returns
         -------
         list of ndarray
-            ``[kernel, bias, kernel, bias, ...]``, kernels of shape (inputs, units).
+            Layer by layer: of a dense layer the kernel of shape (inputs, units) and the bias; of a
+            normalization gamma and beta, of a batch normalization also the moving mean and
+            variance; what a layer does not have is left out.
 
         Raises
         ------
@@ -704,7 +743,7 @@ class Sequential:
             Before the network is built.
         """
         self._require("get_weights")
-        return self._get("kernel", "bias")
+        return self._get(self._names())
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Overwrite the parameters; the optimizer's state stays.
@@ -724,7 +763,7 @@ class Sequential:
         self._require("set_weights")
         shapes = self._shapes("set_weights")
         self._network.set_all(
-            ["kernel", "bias"], _validate.parameter_list("weights", weights, shapes, self.dtype)
+            self._names(), _validate.parameter_list("weights", weights, shapes, self.dtype)
         )
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
@@ -738,7 +777,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Dense
+        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
         >>> net = Sequential([Dense(128, activation="relu"), Dense(10, activation="softmax")],
         ...                  n_inputs=784)
         >>> net.summary()
@@ -773,21 +812,39 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the compiled network, whose arrays are taken in users' shapes."""
-        state = {name: value for name, value in vars(self).items() if name != "_network"}
+        state = {
+            name: value for name, value in vars(self).items() if name not in ("_network", "_plan")
+        }
         if self.built:
-            names = ["kernel", "bias", *self._network.slot_names()]
-            state["_parameters"] = (names, self._get(*names), self._network.iteration)
+            names = self._network.state_names()
+            state["_parameters"] = (names, self._get(names), self._network.iteration)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the compiled network, for this machine's instruction set."""
         parameters = state.pop("_parameters", None)
-        vars(self).update(state, _network=None)
+        vars(self).update(state, _network=None, _plan=None)
         if parameters is None:
             return
         names, arrays, iteration = parameters
-        network = lower_layers(self.layers, state["_n_inputs"], self.dtype)
-        self._lower_training(network)
+        plan = plan_layers(self.layers, state["_n_inputs"])
+        network = self._lower(plan)
+        self._lower_training(network, plan)
         network.set_all(names, arrays)
         network.restore_iteration(iteration)
-        self._network = network
+        self._network, self._plan = network, plan
+
+
+_PURPOSES = {"kernel": Purpose.INITIAL_KERNEL, "bias": Purpose.INITIAL_BIAS}
+
+
+def _short_name(layer: Layer) -> str:
+    """Return what a network's repr says of a layer."""
+    if isinstance(layer, Dense):
+        return f"{layer.units} {layer.activation.name}"
+    if isinstance(layer, Activation):
+        return layer.activation.name
+    if isinstance(layer, Residual):
+        return f"residual({' - '.join(map(_short_name, layer.layers))})"
+    return layer.name
+
