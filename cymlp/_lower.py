@@ -38,6 +38,7 @@ def _lower_layer(layer: Dense) -> dict[str, Any]:
     return {
         "n_units": layer.units,
         "activation": _kernels.ACTIVATIONS[layer.activation.name],
+        "alpha": float(getattr(layer.activation, "alpha", 0.0)),
         "l2": float(penalty.strength),
         "l2_per_batch": bool(penalty.per_batch),
     }

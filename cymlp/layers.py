@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate
-from cymlp.activations import ACTIVATIONS, Activation, Identity
+from cymlp.activations import ACTIVATIONS, Activation, BaseActivation, Identity
 from cymlp.initializers import INITIALIZERS, GlorotUniform, Initializer, Zeros
 from cymlp.regularizers import L2
 
@@ -36,8 +36,9 @@ class Dense(Layer):
     ----------
     units : int
         Number of outputs, at least 1.
-    activation : str or Activation, default="identity"
-        One of identity, relu, sigmoid, tanh, softmax, or an instance.
+    activation : str or BaseActivation, default="identity"
+        A name or an instance of what `cymlp.activations` has; `cymlp.activations.Activation` makes
+        one of your own functions.
     kernel_initializer : str or Initializer, default="glorot_uniform"
         One of glorot_uniform, he_uniform, zeros, or an instance.
     bias_initializer : str or Initializer, default="zeros"
@@ -59,7 +60,7 @@ class Dense(Layer):
 
     name: ClassVar[str] = "dense"
     units: int
-    activation: Activation = Identity()
+    activation: BaseActivation = Identity()
     kernel_initializer: Initializer = GlorotUniform()
     bias_initializer: Initializer = Zeros()
     kernel_regularizer: L2 | None = None
@@ -69,7 +70,7 @@ class Dense(Layer):
         def __init__(
             self,
             units: int,
-            activation: str | Activation = "identity",
+            activation: str | BaseActivation = "identity",
             kernel_initializer: str | Initializer = "glorot_uniform",
             bias_initializer: str | Initializer = "zeros",
             kernel_regularizer: L2 | None = None,
@@ -79,7 +80,7 @@ class Dense(Layer):
         """Validate the arguments and turn names into instances."""
         values: dict[str, Any] = {
             "units": _validate.integer("units", self.units, low=1, high=2**31 - 1),
-            "activation": _validate.spec("activation", self.activation, ACTIVATIONS),
+            "activation": _validate.spec("activation", self.activation, ACTIVATIONS, Activation),
         }
         for name in ("kernel_initializer", "bias_initializer"):
             values[name] = _validate.spec(name, getattr(self, name), INITIALIZERS)
