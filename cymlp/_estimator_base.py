@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
-    from .activations import Activation
+    from .activations import BaseActivation
     from .losses import Loss
 
 _HIDDEN_ACTIVATIONS = {"identity": Identity, "logistic": Sigmoid, "tanh": Tanh, "relu": ReLU}
@@ -52,7 +52,7 @@ class Head(NamedTuple):
     """What the kind of target decides: the output layer and the loss."""
 
     out_activation: str
-    activation: Activation
+    activation: BaseActivation
     loss: Loss
 
 

@@ -12,6 +12,17 @@ cdef extern from "kernels.h" nogil:
         CYMLP_SIGMOID
         CYMLP_TANH
         CYMLP_SOFTMAX
+        CYMLP_LEAKY_RELU
+        CYMLP_ELU
+        CYMLP_SELU
+        CYMLP_GELU
+        CYMLP_GELU_TANH
+        CYMLP_SILU
+        CYMLP_MISH
+        CYMLP_SOFTPLUS
+        CYMLP_SOFTSIGN
+        CYMLP_HARD_SIGMOID
+        CYMLP_EXPONENTIAL
         CYMLP_SQUARED_ERROR
         CYMLP_CROSS_ENTROPY
         CYMLP_BINARY_CROSS_ENTROPY
@@ -94,6 +105,7 @@ cdef extern from "kernels.h" nogil:
         double weight
 
     void cymlp_correct_step(Step* step, double number)
+    int cymlp_keeps_z(int activation)
 
     ctypedef void (*Activate)(
         size_t n_rows, size_t n_units, double alpha, const void* z__bo, size_t z_stride,

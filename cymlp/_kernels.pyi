@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 ACTIVATIONS: dict[str, int]
+KEEPS_Z: frozenset[str]
 LOSSES: dict[str, int]
 OPTIMIZERS: dict[str, int]
 DTYPES: dict[str, int]
@@ -28,10 +29,16 @@ class Kernels:
     @property
     def block_rows(self) -> int: ...
     def activate(
-        self, code: int, z: NDArray[Any], *, out: NDArray[Any] | None = None
+        self, code: int, z: NDArray[Any], *, alpha: float = 0.0, out: NDArray[Any] | None = None
     ) -> NDArray[Any]: ...
     def activate_backward(
-        self, code: int, y: NDArray[Any], d: NDArray[Any], *, out: NDArray[Any] | None = None
+        self,
+        code: int,
+        kept: NDArray[Any],
+        d: NDArray[Any],
+        *,
+        alpha: float = 0.0,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]: ...
     def loss(
         self, code: int, out: NDArray[Any], target: NDArray[Any], scale: NDArray[np.float64]

@@ -13,7 +13,20 @@ ACTIVATIONS = {
     "sigmoid": CYMLP_SIGMOID,
     "tanh": CYMLP_TANH,
     "softmax": CYMLP_SOFTMAX,
+    "leaky_relu": CYMLP_LEAKY_RELU,
+    "elu": CYMLP_ELU,
+    "selu": CYMLP_SELU,
+    "gelu": CYMLP_GELU,
+    "gelu_tanh": CYMLP_GELU_TANH,
+    "silu": CYMLP_SILU,
+    "mish": CYMLP_MISH,
+    "softplus": CYMLP_SOFTPLUS,
+    "softsign": CYMLP_SOFTSIGN,
+    "hard_sigmoid": CYMLP_HARD_SIGMOID,
+    "exponential": CYMLP_EXPONENTIAL,
 }
+# Activations that keep their pre-activation for the derivative; all others keep their output.
+KEEPS_Z = frozenset([name for name, code in ACTIVATIONS.items() if cymlp_keeps_z(code)])
 LOSSES = {
     "squared_error": CYMLP_SQUARED_ERROR,
     "cross_entropy": CYMLP_CROSS_ENTROPY,

@@ -22,7 +22,30 @@ Sources
 .. [4] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
        momentum in deep learning", ICML 2013, in the form that looks ahead by one velocity:
        W -= lr * (g + momentum * v).
+.. [5] A. L. Maas, A. Y. Hannun and A. Y. Ng, "Rectifier nonlinearities improve neural network
+       acoustic models", ICML 2013 (leaky ReLU).
+.. [6] D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and accurate deep network learning by
+       exponential linear units (ELUs)", ICLR 2016, arXiv:1511.07289, equation 15.
+.. [7] G. Klambauer, T. Unterthiner, A. Mayr and S. Hochreiter, "Self-normalizing neural networks",
+       NeurIPS 2017, arXiv:1706.02515, equations 2 and 14.
+.. [8] D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)", 2016, arXiv:1606.08415,
+       section 2.
+.. [9] S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-weighted linear units for neural network function
+       approximation in reinforcement learning", Neural Networks 107, 2018, arXiv:1702.03118.
+.. [10] D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020,
+       arXiv:1908.08681, equation 1.
+.. [11] C. Dugas, Y. Bengio, F. Belisle, C. Nadeau and R. Garcia, "Incorporating second-order
+       functional knowledge for better option pricing", NIPS 2000 (softplus).
+.. [12] X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+       networks", AISTATS 2010 (softsign).
+.. [13] A. Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244, section 5.2
+       (hard sigmoid).
+.. [14] M. Abramowitz and I. A. Stegun, *Handbook of Mathematical Functions*, 1964: equations
+       26.2.11 and 26.2.14 (normal distribution).
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +92,99 @@ def softmax(z):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def leaky_relu(z, alpha):
+    """Return y = z where z > 0, else alpha * z; [5]_."""
+    return np.where(z > 0, z, z.dtype.type(alpha) * z)
+
+
+def elu(z, alpha):
+    """Return y = z where z > 0, else alpha * (exp(z) - 1); [6]_."""
+    return np.where(z > 0, z, z.dtype.type(alpha) * np.expm1(np.minimum(z, 0)))
+
+
+def _selu_constants(dtype):
+    """Return scale and alpha, [7]_ equation 14."""
+    return dtype.type("1.0507009873554804934193349852946"), dtype.type(
+        "1.6732632423543772848170429916717"
+    )
+
+
+def selu(z):
+    """Return y = scale * elu(z, alpha), with the constants of [7]_."""
+    scale, alpha = _selu_constants(z.dtype)
+    return scale * elu(z, alpha)
+
+
+def _normal(x):
+    """Return the standard normal density and the probability above x, [14]_, for x >= 0.
+
+    Near zero by 26.2.11, Q(x) = 1/2 - phi(x) * (x + x**3/3 + x**5/(3*5) + ...), beyond it by
+    26.2.14, Q(x) = phi(x) / (x + 1/(x + 2/(x + 3/(x + ...)))): both to the dtype's precision.
+    """
+    x = np.minimum(x, 200)  # where the density is zero in any dtype
+    density = np.exp(-x * x / 2) / np.sqrt(8 * np.arctan(x.dtype.type(1)))
+    near, beyond = np.minimum(x, 2), np.maximum(x, 2)
+    term = series = near
+    for n in range(1, 45):
+        term = term * near * near / (2 * n + 1)
+        series = series + term
+    fraction = beyond
+    for n in range(150, 0, -1):
+        fraction = beyond + n / fraction
+    return density, np.where(x > 2, density / fraction, 0.5 - density * series)
+
+
+def gelu(z):
+    """Return y = z * Phi(z), Phi the standard normal distribution function; [8]_."""
+    _, above = _normal(np.abs(z))
+    return np.where(z < 0, z * above, z - z * above)
+
+
+def _gelu_gate(z):
+    """Return 2 * sqrt(2 / pi) * (z + 0.044715 * z**3) and its derivative."""
+    z = np.clip(z, -100, 100)  # the sigmoid has long been 0 or 1
+    root, cubic = np.sqrt(2 / np.arctan(z.dtype.type(1))), z.dtype.type("0.044715")
+    return root * (z + cubic * z**3), root * (1 + 3 * cubic * z**2)
+
+
+def gelu_tanh(z):
+    """Return y = z/2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z**3))), [8]_.
+
+    Written with 1/2 * (1 + tanh(v)) = sigmoid(2 * v), in which nothing cancels.
+    """
+    return z * sigmoid(_gelu_gate(z)[0])
+
+
+def silu(z):
+    """Return y = z * sigmoid(z), [9]_."""
+    return z * sigmoid(z)
+
+
+def mish(z):
+    """Return y = z * tanh(softplus(z)), [10]_."""
+    return z * np.tanh(softplus(z))
+
+
+def softplus(z):
+    """Return y = log(1 + exp(z)) as max(z, 0) + log(1 + exp(-abs(z))), [11]_."""
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def softsign(z):
+    """Return y = z / (1 + abs(z)), [12]_."""
+    return z / (1 + np.abs(z))
+
+
+def hard_sigmoid(z):
+    """Return y = min(max(z + 3, 0), 6) / 6, [13]_."""
+    return np.clip(z + 3, 0, 6) / 6
+
+
+def exponential(z):
+    """Return y = exp(z)."""
+    return np.exp(z)
+
+
 def relu_backward(y, delta):
     """Return dL/dz = dL/dy where y > 0, else 0: at z = 0 the derivative is taken as 0."""
     return np.where(y > 0, delta, delta.dtype.type(0))
@@ -93,29 +209,126 @@ def softmax_backward(y, delta):
     return out
 
 
-_ACTIVATE = {
+def leaky_relu_backward(y, delta, alpha):
+    """Return dL/dz = dL/dy where y > 0, else dL/dy * alpha."""
+    return np.where(y > 0, delta, y.dtype.type(alpha) * delta)
+
+
+def elu_backward(y, delta, alpha):
+    """Return dL/dz = dL/dy where y > 0, else dL/dy * (y + alpha): the sum is alpha * exp(z)."""
+    return np.where(y > 0, delta, delta * (y + y.dtype.type(alpha)))
+
+
+def selu_backward(y, delta):
+    """Return dL/dz = dL/dy * scale where y > 0, else dL/dy * (y + scale * alpha)."""
+    scale, alpha = _selu_constants(y.dtype)
+    return np.where(y > 0, scale * delta, delta * (y + scale * alpha))
+
+
+def gelu_backward(z, delta):
+    """Return dL/dz = dL/dy * (Phi(z) + z * phi(z)), phi the density."""
+    density, above = _normal(np.abs(z))
+    return delta * (np.where(z < 0, above, 1 - above) + np.clip(z, -200, 200) * density)
+
+
+def gelu_tanh_backward(z, delta):
+    """Return dL/dz = dL/dy * (s + z * s * (1 - s) * v'(z)), s = sigmoid(v(z))."""
+    gate, slope = _gelu_gate(z)
+    return delta * (sigmoid(gate) + z * sigmoid(gate) * sigmoid(-gate) * slope)
+
+
+def silu_backward(z, delta):
+    """Return dL/dz = dL/dy * s * (1 + z * (1 - s)), s = sigmoid(z)."""
+    return delta * sigmoid(z) * (1 + z * sigmoid(-z))
+
+
+def mish_backward(z, delta):
+    """Return dL/dz = dL/dy * (t + z * sigmoid(z) * (1 - t**2)), t = tanh(softplus(z))."""
+    t = np.tanh(softplus(z))
+    return delta * (t + z * sigmoid(z) * (1 - t) * (1 + t))
+
+
+def softplus_backward(y, delta):
+    """Return dL/dz = dL/dy * (1 - exp(-y)), which is the sigmoid of z."""
+    return delta * -np.expm1(-y)
+
+
+def softsign_backward(y, delta):
+    """Return dL/dz = dL/dy * (1 - abs(y))**2."""
+    return delta * (1 - np.abs(y)) ** 2
+
+
+def hard_sigmoid_backward(y, delta):
+    """Return dL/dz = dL/dy / 6 where 0 < y < 1, else 0."""
+    return np.where((y > 0) & (y < 1), delta / 6, delta.dtype.type(0))
+
+
+def exponential_backward(y, delta):
+    """Return dL/dz = dL/dy * y."""
+    return delta * y
+
+
+_ACTIVATE: dict[str, Callable[..., Any]] = {
     "identity": identity,
     "relu": relu,
     "sigmoid": sigmoid,
     "tanh": tanh,
     "softmax": softmax,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": silu,
+    "mish": mish,
+    "softplus": softplus,
+    "softsign": softsign,
+    "hard_sigmoid": hard_sigmoid,
+    "exponential": exponential,
 }
-_ACTIVATE_BACKWARD = {
+_ACTIVATE_BACKWARD: dict[str, Callable[..., Any]] = {
     "identity": lambda y, delta: delta.copy(),
     "relu": relu_backward,
     "sigmoid": sigmoid_backward,
     "tanh": tanh_backward,
     "softmax": softmax_backward,
+    "leaky_relu": leaky_relu_backward,
+    "elu": elu_backward,
+    "selu": selu_backward,
+    "gelu": gelu_backward,
+    "gelu_tanh": gelu_tanh_backward,
+    "silu": silu_backward,
+    "mish": mish_backward,
+    "softplus": softplus_backward,
+    "softsign": softsign_backward,
+    "hard_sigmoid": hard_sigmoid_backward,
+    "exponential": exponential_backward,
 }
+_WITH_ALPHA = ("leaky_relu", "elu")
+_KEEPS_Z = ("gelu", "gelu_tanh", "silu", "mish")
 
 
-def activate(name, z):
+def keeps_z(name):
+    """Return whether an activation's derivative is a function of z that its output does not tell.
+
+    Examples
+    --------
+    >>> keeps_z("silu"), keeps_z("tanh")
+    (True, False)
+    """
+    return name in _KEEPS_Z
+
+
+def activate(name, z, alpha=0.0):
     """Apply an activation to pre-activations.
 
     Parameters
     ----------
-    name : {"identity", "relu", "sigmoid", "tanh", "softmax"}
+    name : str
+        One of the functions above.
     z : ndarray of shape (samples, units), float
+    alpha : float, default=0.0
+        The parameter of leaky_relu and elu.
 
     Returns
     -------
@@ -124,20 +337,24 @@ def activate(name, z):
     Examples
     --------
     >>> import numpy as np
-    >>> activate("relu", np.array([[-1.0, 2.0]]))
-    array([[0., 2.]])
+    >>> activate("leaky_relu", np.array([[-1.0, 2.0]]), alpha=0.5)
+    array([[-0.5,  2. ]])
     """
-    return _ACTIVATE[name](z)
+    return _ACTIVATE[name](z, *[alpha] * (name in _WITH_ALPHA))
 
 
-def activate_backward(name, y, delta):
-    """Turn dL/dy into dL/dz, given the activation's output.
+def activate_backward(name, kept, delta, alpha=0.0):
+    """Turn dL/dy into dL/dz, given what the activation keeps.
 
     Parameters
     ----------
-    name : {"identity", "relu", "sigmoid", "tanh", "softmax"}
-    y, delta : ndarray of shape (samples, units), float
-        What `activate` returned, and the derivative of the loss with respect to it.
+    name : str
+        One of the functions above.
+    kept, delta : ndarray of shape (samples, units), float
+        What `activate` returned or, where `keeps_z`, what it was given; and the derivative of the
+        loss with respect to what it returned.
+    alpha : float, default=0.0
+        As `activate` had it.
 
     Returns
     -------
@@ -149,7 +366,7 @@ def activate_backward(name, y, delta):
     >>> activate_backward("sigmoid", np.array([[0.5]]), np.array([[2.0]]))
     array([[0.5]])
     """
-    return _ACTIVATE_BACKWARD[name](y, delta)
+    return _ACTIVATE_BACKWARD[name](kept, delta, *[alpha] * (name in _WITH_ALPHA))
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -81,9 +81,28 @@ def dtype(name: str, value: Any) -> np.dtype:
     return result.newbyteorder("=")
 
 
-def spec(name: str, value: Any, known: Mapping[str, type[Spec]]) -> Spec:
-    """Return a spec: an instance of one of the known classes, or the default one of a name."""
-    classes = tuple(known.values())
+def function(name: str, value: Any) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        _reject(name, value, "a function", TypeError)
+
+
+def new_name(name: str, value: Any, known: Mapping[str, Any]) -> None:
+    """Refuse what is no name for a user's own spec: no string, an empty one, a known name."""
+    if not isinstance(value, str):
+        _reject(name, value, "a string", TypeError)
+    if not value or value in known:
+        _reject(name, value, f"a name of its own, none of {', '.join(known)}")
+
+
+def spec(
+    name: str, value: Any, known: Mapping[str, type[Spec]], own: type[Spec] | None = None
+) -> Spec:
+    """Return a spec: an instance of one of the known classes, or the default one of a name.
+
+    own: the class of specs that users make of their own functions, if there is one.
+    """
+    classes = (*dict.fromkeys(known.values()), *([own] if own else []))
     if isinstance(value, classes):
         return value
     names = ", ".join(known)

@@ -38,6 +38,17 @@ enum cymlp_activation {
     CYMLP_SIGMOID,
     CYMLP_TANH,
     CYMLP_SOFTMAX,
+    CYMLP_LEAKY_RELU,
+    CYMLP_ELU,
+    CYMLP_SELU,
+    CYMLP_GELU,
+    CYMLP_GELU_TANH,
+    CYMLP_SILU,
+    CYMLP_MISH,
+    CYMLP_SOFTPLUS,
+    CYMLP_SOFTSIGN,
+    CYMLP_HARD_SIGMOID,
+    CYMLP_EXPONENTIAL,
     CYMLP_N_ACTIVATIONS
 };
 
@@ -162,6 +173,12 @@ typedef struct cymlp_sums {
 static inline void cymlp_correct_step(cymlp_step *step, double number) {
     step->m_scale = 1 / (1 - pow(step->beta_1, number));
     step->v_root_scale = sqrt(1 / (1 - pow(step->beta_2, number)));
+}
+
+/* Whether an activation's derivative is no function of its output, so that z must be kept. */
+static inline int cymlp_keeps_z(enum cymlp_activation activation) {
+    return activation == CYMLP_GELU || activation == CYMLP_GELU_TANH || activation == CYMLP_SILU ||
+           activation == CYMLP_MISH;
 }
 
 /* y = f(z), where y may be z. alpha is the activation's own parameter, if it has one. */

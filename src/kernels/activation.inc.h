@@ -2,11 +2,13 @@
  *
  * A row's columns are contiguous; columns from n_units on are neither read nor written. */
 
+/* In an expression, `a` is the activation's parameter. */
 #define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                        \
     static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, double alpha,     \
                                       const void *z__bo, size_t z_stride, void *y__bo, \
                                       size_t y_stride) {                               \
-        (void)alpha;                                                                   \
+        const vec a = vec_set1((REAL)alpha);                                           \
+        (void)a;                                                                       \
         for (size_t b = 0; b < n_rows; b++) {                                          \
             const REAL *z_row = (const REAL *)z__bo + b * z_stride;                    \
             REAL *y_row = (REAL *)y__bo + b * y_stride;                                \
@@ -17,20 +19,22 @@
         }                                                                              \
     }
 
-#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, EXPRESSION)                               \
-    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, double alpha,     \
-                                       const void *y__bo, size_t y_stride, void *d__bo, \
-                                       size_t d_stride) {                               \
-        (void)alpha;                                                                    \
-        for (size_t b = 0; b < n_rows; b++) {                                           \
-            const REAL *y_row = (const REAL *)y__bo + b * y_stride;                     \
-            REAL *d_row = (REAL *)d__bo + b * d_stride;                                 \
-            FOR_EACH_VEC(o, some, n_units) {                                            \
-                const vec y = NAME(load_up_to)(y_row + o, some, 0);                     \
-                const vec d = NAME(load_up_to)(d_row + o, some, 0);                     \
-                NAME(store_up_to)(d_row + o, some, EXPRESSION);                         \
-            }                                                                           \
-        }                                                                               \
+/* KEPT is what the expression calls what is kept: y or, where cymlp_keeps_z says so, z. */
+#define ACTIVATION_BACKWARD(NAME_OF_BACKWARD, KEPT, EXPRESSION)                               \
+    static void NAME(NAME_OF_BACKWARD)(size_t n_rows, size_t n_units, double alpha,           \
+                                       const void *kept__bo, size_t kept_stride, void *d__bo, \
+                                       size_t d_stride) {                                     \
+        const vec a = vec_set1((REAL)alpha);                                                  \
+        (void)a;                                                                              \
+        for (size_t b = 0; b < n_rows; b++) {                                                 \
+            const REAL *kept_row = (const REAL *)kept__bo + b * kept_stride;                  \
+            REAL *d_row = (REAL *)d__bo + b * d_stride;                                       \
+            FOR_EACH_VEC(o, some, n_units) {                                                  \
+                const vec KEPT = NAME(load_up_to)(kept_row + o, some, 0);                     \
+                const vec d = NAME(load_up_to)(d_row + o, some, 0);                           \
+                NAME(store_up_to)(d_row + o, some, EXPRESSION);                               \
+            }                                                                                 \
+        }                                                                                     \
     }
 
 static void NAME(identity)(size_t n_rows, size_t n_units, double alpha, const void *z__bo,
@@ -52,14 +56,66 @@ static void NAME(identity_backward)(size_t n_rows, size_t n_units, double alpha,
 }
 
 ACTIVATION(relu, vec_max(vec_zero(), z))
-ACTIVATION_BACKWARD(relu_backward, vec_if_less(vec_zero(), y, d, vec_zero()))
+ACTIVATION_BACKWARD(relu_backward, y, vec_if_less(vec_zero(), y, d, vec_zero()))
 
 ACTIVATION(sigmoid, NAME(vec_sigmoid)(z))
-ACTIVATION_BACKWARD(sigmoid_backward, vec_mul(d, vec_mul(y, vec_sub(vec_set1(1), y))))
+ACTIVATION_BACKWARD(sigmoid_backward, y, vec_mul(d, vec_mul(y, vec_sub(vec_set1(1), y))))
 
 ACTIVATION(tanh, NAME(vec_tanh)(z))
-ACTIVATION_BACKWARD(tanh_backward,
+ACTIVATION_BACKWARD(tanh_backward, y,
                     vec_mul(d, vec_mul(vec_sub(vec_set1(1), y), vec_add(vec_set1(1), y))))
+
+ACTIVATION(leaky_relu, vec_if_less(z, vec_zero(), vec_mul(a, z), z))
+ACTIVATION_BACKWARD(leaky_relu_backward, y, vec_if_less(vec_zero(), y, d, vec_mul(a, d)))
+
+/* Below zero f(z) = a (exp(z) - 1), so that f'(z) = y + a. */
+ACTIVATION(elu, vec_if_less(z, vec_zero(),
+                            vec_mul(vec_sub(vec_zero(), a), NAME(vec_rise)(vec_abs(z))), z))
+ACTIVATION_BACKWARD(elu_backward, y, vec_if_less(vec_zero(), y, d, vec_mul(d, vec_add(y, a))))
+
+#define SELU_SCALE vec_set1((REAL)1.05070098735548049342)
+#define SELU_DEPTH ((REAL)1.75809934084737685994) /* scale * alpha */
+ACTIVATION(selu,
+           vec_if_less(z, vec_zero(), vec_mul(vec_set1(-SELU_DEPTH), NAME(vec_rise)(vec_abs(z))),
+                       vec_mul(SELU_SCALE, z)))
+ACTIVATION_BACKWARD(selu_backward, y,
+                    vec_mul(d, vec_if_less(vec_zero(), y, SELU_SCALE,
+                                           vec_add(y, vec_set1(SELU_DEPTH)))))
+#undef SELU_SCALE
+#undef SELU_DEPTH
+
+ACTIVATION(gelu, NAME(vec_gelu)(z))
+ACTIVATION_BACKWARD(gelu_backward, z, vec_mul(d, NAME(vec_gelu_slope)(z)))
+
+ACTIVATION(gelu_tanh, NAME(vec_gelu_tanh)(z))
+ACTIVATION_BACKWARD(gelu_tanh_backward, z, vec_mul(d, NAME(vec_gelu_tanh_slope)(z)))
+
+ACTIVATION(silu, NAME(vec_gated)(z, vec_abs(z)))
+ACTIVATION_BACKWARD(silu_backward, z, vec_mul(d, NAME(vec_gated_slope)(z, vec_abs(z), z)))
+
+ACTIVATION(mish, NAME(vec_mish)(z))
+ACTIVATION_BACKWARD(mish_backward, z, vec_mul(d, NAME(vec_mish_slope)(z)))
+
+/* f'(z) = sigmoid(z) = 1 - exp(-y) */
+ACTIVATION(softplus, NAME(vec_softplus)(z))
+ACTIVATION_BACKWARD(softplus_backward, y, vec_mul(d, NAME(vec_rise)(y)))
+
+ACTIVATION(softsign, vec_div(z, vec_add(vec_set1(1), vec_abs(z))))
+ACTIVATION_BACKWARD(softsign_backward, y,
+                    vec_mul(d, vec_mul(vec_sub(vec_set1(1), vec_abs(y)),
+                                       vec_sub(vec_set1(1), vec_abs(y)))))
+
+#define SIXTH vec_set1((REAL)(1.0 / 6))
+ACTIVATION(hard_sigmoid,
+           vec_mul(SIXTH, vec_min(vec_set1(6), vec_max(vec_zero(), vec_add(z, vec_set1(3))))))
+ACTIVATION_BACKWARD(hard_sigmoid_backward, y,
+                    vec_if_less(vec_zero(), y,
+                                vec_if_less(y, vec_set1(1), vec_mul(SIXTH, d), vec_zero()),
+                                vec_zero()))
+#undef SIXTH
+
+ACTIVATION(exponential, NAME(vec_exp)(z))
+ACTIVATION_BACKWARD(exponential_backward, y, vec_mul(d, y))
 
 #undef ACTIVATION
 #undef ACTIVATION_BACKWARD

@@ -1,7 +1,8 @@
-/* exp, log, sigmoid and tanh of a vector: a NaN stays a NaN, no finite input gives one.
+/* exp, log, sigmoid, tanh and their kin of a vector: a NaN stays a NaN, no finite input gives one.
  *
  * Polynomials are minimax, found by Remez's algorithm in 50 digits: their relative error is
- * for exp(r) - 1 1.4e-8 (float) and 2.2e-17 (double), for log1p 4.6e-9 and 1.4e-18. */
+ * for exp(r) - 1 1.4e-8 (float) and 2.2e-17 (double), for log1p 4.6e-9 and 1.4e-18, for the
+ * quotient of Mills's ratio 5.5e-9 and 5.2e-17. */
 
 /* n elements from offset j on, LANES at a time; `some` says how many of them remain. */
 #define FOR_EACH_VEC(j, some, n) \
@@ -33,10 +34,13 @@ static FORCE_INLINE vec NAME(vec_polynomial)(vec x, const REAL *c, int n) {
     return p;
 }
 
-/* exp(x) = 2^n exp(r), x = n log 2 + r and 0 <= r < log 2. Since 1 <= exp(r) < 2, the power of two
- * is a normal number where the result is; for smaller results it is 0, for larger ones infinity.
- * x may lie one binade beyond either end, no further. */
-static FORCE_INLINE vec NAME(vec_exp_within)(vec x) {
+/* The n of x = n log 2 + r with 0 <= r < log 2. */
+static FORCE_INLINE vec NAME(vec_binade)(vec x) {
+    return vec_round(vec_fma(x, vec_set1((REAL)1.44269504088896341), vec_set1((REAL)-0.5)));
+}
+
+/* exp(r) - 1 with r = x - n LOG2_HIGH + low, where low is small: -n LOG2_LOW and what x lacks. */
+static FORCE_INLINE vec NAME(vec_exp_above_1)(vec x, vec n, vec low) {
 #if CYMLP_DOUBLE
     static const REAL c[] = {
         0.49999999999999511312,   0.16666666666701675104,   0.041666666658020503877,
@@ -50,13 +54,18 @@ static FORCE_INLINE vec NAME(vec_exp_within)(vec x) {
         0.0079608869271571683175f, 0.0018613227699249832759f,
     };
 #endif
-    const vec n = vec_round(vec_fma(x, vec_set1((REAL)1.44269504088896341), vec_set1((REAL)-0.5)));
-    /* r = high + low; only terms of second order see the rounding of that sum. */
-    const vec high = vec_fma(n, vec_set1(-LOG2_HIGH), x), low = vec_mul(n, vec_set1(-LOG2_LOW));
-    const vec r = vec_add(high, low);
+    /* Only terms of second order see the rounding of r. */
+    const vec high = vec_fma(n, vec_set1(-LOG2_HIGH), x), r = vec_add(high, low);
     const vec p = NAME(vec_polynomial)(r, c, sizeof c / sizeof *c);
-    const vec above_1 = vec_add(high, vec_fma(p, vec_mul(r, r), low)), scale = vec_pow2(n);
-    return vec_fma(scale, above_1, scale);
+    return vec_add(high, vec_fma(p, vec_mul(r, r), low));
+}
+
+/* exp(x) = 2^n exp(r). Since 1 <= exp(r) < 2, the power of two is a normal number where the result
+ * is; for smaller results it is 0, for larger ones infinity. x may lie one binade beyond either
+ * end, no further. */
+static FORCE_INLINE vec NAME(vec_exp_within)(vec x) {
+    const vec n = NAME(vec_binade)(x), scale = vec_pow2(n);
+    return vec_fma(scale, NAME(vec_exp_above_1)(x, n, vec_mul(n, vec_set1(-LOG2_LOW))), scale);
 }
 
 /* An argument of the first binade whose exp is taken as zero. */
@@ -84,6 +93,149 @@ static FORCE_INLINE vec NAME(vec_sigmoid_of_decay)(vec x, vec e) {
 
 static FORCE_INLINE vec NAME(vec_sigmoid)(vec x) {
     return NAME(vec_sigmoid_of_decay)(x, NAME(vec_decay)(x));
+}
+
+/* 1 - exp(-x) for x >= 0, as q / (1 + q) with q = exp(x) - 1: nothing cancels. */
+static FORCE_INLINE vec NAME(vec_rise)(vec x) {
+    x = vec_min(vec_set1(44), x); /* where the bound counts, the result has long been 1 */
+    const vec n = NAME(vec_binade)(x), scale = vec_pow2(n), one = vec_set1(1);
+    const vec above_1 = NAME(vec_exp_above_1)(x, n, vec_mul(n, vec_set1(-LOG2_LOW)));
+    const vec q = vec_fma(scale, above_1, vec_sub(scale, one));
+    return vec_div(q, vec_add(one, q));
+}
+
+/* 2^16 exp(-size) for size >= 0: a normal number wherever size exp(-size) is one. */
+static FORCE_INLINE vec NAME(vec_raised_decay)(vec size) {
+    const vec x = vec_max(vec_set1(LOWEST - 11), vec_sub(vec_zero(), size));
+    const vec n = NAME(vec_binade)(x), scale = vec_pow2(vec_add(n, vec_set1(16)));
+    return vec_fma(scale, NAME(vec_exp_above_1)(x, n, vec_mul(n, vec_set1(-LOG2_LOW))), scale);
+}
+
+/* z where it is positive, z exp(-|z|) where it is not. */
+static FORCE_INLINE vec NAME(vec_lowered)(vec z, vec raised_decay, vec lower) {
+    return vec_if_less(z, vec_zero(), vec_mul(lower, vec_mul(z, raised_decay)), z);
+}
+
+/* z / (1 + exp(-v)), where v has the sign of z and this size; as in vec_sigmoid_of_decay. */
+static FORCE_INLINE vec NAME(vec_gated)(vec z, vec size) {
+    const vec raised = NAME(vec_raised_decay)(size), lower = vec_set1((REAL)0x1p-16);
+    const vec e = vec_mul(lower, raised), t = NAME(vec_lowered)(z, raised, lower);
+    return vec_fma(t, vec_div(e, vec_sub(vec_set1(-1), e)), t);
+}
+
+/* Its derivative by z, given z v'(z). */
+static FORCE_INLINE vec NAME(vec_gated_slope)(vec z, vec size, vec z_slope) {
+    const vec e = NAME(vec_decay)(size), one = vec_set1(1), sum = vec_add(one, e);
+    const vec b = vec_if_less(z, vec_zero(), e, one);
+    return vec_div(vec_fma(z_slope, e, vec_mul(b, sum)), vec_mul(sum, sum));
+}
+
+#define LINEAR ((REAL)1.59576912160573071176)
+#define CUBIC ((REAL)0.0713548162726002487764)
+
+/* In gelu_tanh v = 2 sqrt(2 / pi) (z + 0.044715 z^3). Where the bound counts, exp(-v) is zero. */
+static FORCE_INLINE vec NAME(vec_cubic)(vec z, REAL cubic) {
+    const vec x = vec_min(vec_set1(22), vec_abs(z));
+    return vec_mul(x, vec_fma(vec_set1(cubic), vec_mul(x, x), vec_set1(LINEAR)));
+}
+
+static FORCE_INLINE vec NAME(vec_gelu_tanh)(vec z) {
+    return NAME(vec_gated)(z, NAME(vec_cubic)(z, CUBIC));
+}
+
+static FORCE_INLINE vec NAME(vec_gelu_tanh_slope)(vec z) {
+    const vec z_slope = vec_copysign(NAME(vec_cubic)(z, 3 * CUBIC), z);
+    return NAME(vec_gated_slope)(z, NAME(vec_cubic)(z, CUBIC), z_slope);
+}
+
+/* z tanh(log(1 + exp(z))) = z b n / (n + rest), polynomials in e = exp(-|z|). */
+static FORCE_INLINE vec NAME(vec_mish)(vec z) {
+    const vec raised = NAME(vec_raised_decay)(vec_abs(z)), lower = vec_set1((REAL)0x1p-16);
+    const vec e = vec_mul(lower, raised), t = NAME(vec_lowered)(z, raised, lower); /* z b */
+    const vec b = vec_if_less(z, vec_zero(), e, vec_set1(1));
+    const vec c = vec_if_less(z, vec_zero(), vec_set1(1), e);
+    const vec n = vec_fma(vec_set1(2), c, b), rest = vec_mul(e, vec_add(e, c));
+    return vec_sub(t, vec_mul(t, vec_div(rest, vec_add(n, rest))));
+}
+
+/* Its derivative, b n / d + 4 z e (1 + e) c / d^2 with d = n + rest. */
+static FORCE_INLINE vec NAME(vec_mish_slope)(vec z) {
+    const vec e = NAME(vec_decay)(z), one = vec_set1(1);
+    const vec b = vec_if_less(z, vec_zero(), e, one), c = vec_if_less(z, vec_zero(), one, e);
+    const vec n = vec_fma(vec_set1(2), c, b), d = vec_fma(e, vec_add(e, c), n);
+    const vec k = vec_mul(vec_mul(vec_set1(4), e), vec_mul(c, vec_add(one, e)));
+    return vec_div(vec_fma(z, k, vec_mul(vec_mul(b, n), d)), vec_mul(d, d));
+}
+
+/* Where exp(-x^2 / 2) is below the normal range, and for vec_exp_within not too far. */
+#define FURTHEST ((REAL)(CYMLP_DOUBLE ? 37.65 : 13.26))
+
+/* exp(-x^2 / 2) for 0 <= x <= FURTHEST. Half the bits of x have an exact square (W. J. Cody,
+ * "Rational Chebyshev approximations for the error function", 1969). */
+static FORCE_INLINE vec NAME(vec_bell)(vec x) {
+    const REAL step = (REAL)(CYMLP_DOUBLE ? 0x1p-20 : 0x1p-8);
+    const vec coarse = vec_mul(vec_round(vec_mul(x, vec_set1(1 / step))), vec_set1(step));
+    const vec high = vec_mul(vec_mul(coarse, coarse), vec_set1((REAL)-0.5));
+    const vec rest = vec_mul(vec_mul(vec_sub(coarse, x), vec_set1((REAL)0.5)), vec_add(x, coarse));
+    const vec n = NAME(vec_binade)(vec_add(high, rest)), scale = vec_pow2(n);
+    const vec low = vec_fma(n, vec_set1(-LOG2_LOW), rest);
+    return vec_fma(scale, NAME(vec_exp_above_1)(high, n, low), scale);
+}
+
+/* The upper tail of the normal distribution over exp(-x^2 / 2), for 0 <= x <= FURTHEST: Mills's
+ * ratio over the root of 2 pi. All terms are positive. */
+static FORCE_INLINE vec NAME(vec_mills)(vec x) {
+#if CYMLP_DOUBLE
+    static const REAL p[] = {
+        0.4999999999999999743734,   0.7748816058955663013347,    0.594057616623787112145,
+        0.2893408864679128847926,   0.09770311731974709866298,   0.02362359486179297468517,
+        0.004089565664819791817917, 0.0004904543278799889737896, 3.725755933478357500497e-5,
+        1.385854682910754566713e-6,
+    };
+    static const REAL q[] = {
+        1,
+        2.347647772593987848211,
+        2.561267145203876188843,
+        1.714414918152231911107,
+        0.7820618267197193269313,
+        0.2549696239031945082625,
+        0.06043801029488915583193,
+        0.01034441176688704088763,
+        0.001232860508411034749358,
+        9.339085167017704168083e-5,
+        3.473822532724181093376e-6,
+    };
+#else
+    static const REAL p[] = {
+        0.5000000027585989101581f,  0.4372504145613045158457f,  0.1824614742147309969131f,
+        0.04037243725815074968677f, 0.00407759371830520631608f,
+    };
+    static const REAL q[] = {
+        1,
+        1.672385784508351927097f,
+        1.199289226415144270365f,
+        0.4674281634881295996558f,
+        0.1012055028720912098569f,
+        0.01022088295009202062254f,
+    };
+#endif
+    return vec_div(NAME(vec_polynomial)(x, p, sizeof p / sizeof *p),
+                   NAME(vec_polynomial)(x, q, sizeof q / sizeof *q));
+}
+
+/* z Phi(z) with the normal distribution function Phi: max(z, 0) - |z| Phi(-|z|). */
+static FORCE_INLINE vec NAME(vec_gelu)(vec z) {
+    const vec x = vec_min(vec_set1(FURTHEST), vec_abs(z));
+    const vec tail = vec_mul(vec_mul(x, NAME(vec_mills)(x)), NAME(vec_bell)(x));
+    return vec_sub(vec_max(vec_zero(), z), tail);
+}
+
+/* Its derivative, Phi(z) + z phi(z). */
+static FORCE_INLINE vec NAME(vec_gelu_slope)(vec z) {
+    const vec x = vec_min(vec_set1(FURTHEST), vec_abs(z));
+    const vec density = vec_set1((REAL)-0.398942280401432677940); /* -phi(0) */
+    const vec left = vec_mul(NAME(vec_bell)(x), vec_fma(density, x, NAME(vec_mills)(x)));
+    return vec_if_less(z, vec_zero(), left, vec_sub(vec_set1(1), left));
 }
 
 /* A polynomial near zero (S. L. Moshier, Cephes Mathematical Library: tanhf, tanh), beyond it
@@ -135,6 +287,11 @@ static FORCE_INLINE vec NAME(vec_log1p)(vec f) {
     const vec z = vec_mul(s, s);
     const vec p = vec_mul(z, NAME(vec_polynomial)(z, c, sizeof c / sizeof *c));
     return vec_sub(f, vec_mul(s, vec_sub(f, p)));
+}
+
+/* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) */
+static FORCE_INLINE vec NAME(vec_softplus)(vec x) {
+    return vec_add(vec_max(vec_zero(), x), NAME(vec_log1p)(NAME(vec_decay)(x)));
 }
 
 /* log(x) for EPSILON <= x. */

@@ -73,6 +73,17 @@ static const cymlp_kernels NAME(table) = {
             [CYMLP_SIGMOID] = NAME(sigmoid),
             [CYMLP_TANH] = NAME(tanh),
             [CYMLP_SOFTMAX] = NAME(softmax),
+            [CYMLP_LEAKY_RELU] = NAME(leaky_relu),
+            [CYMLP_ELU] = NAME(elu),
+            [CYMLP_SELU] = NAME(selu),
+            [CYMLP_GELU] = NAME(gelu),
+            [CYMLP_GELU_TANH] = NAME(gelu_tanh),
+            [CYMLP_SILU] = NAME(silu),
+            [CYMLP_MISH] = NAME(mish),
+            [CYMLP_SOFTPLUS] = NAME(softplus),
+            [CYMLP_SOFTSIGN] = NAME(softsign),
+            [CYMLP_HARD_SIGMOID] = NAME(hard_sigmoid),
+            [CYMLP_EXPONENTIAL] = NAME(exponential),
         },
     .activate_backward =
         {
@@ -81,6 +92,17 @@ static const cymlp_kernels NAME(table) = {
             [CYMLP_SIGMOID] = NAME(sigmoid_backward),
             [CYMLP_TANH] = NAME(tanh_backward),
             [CYMLP_SOFTMAX] = NAME(softmax_backward),
+            [CYMLP_LEAKY_RELU] = NAME(leaky_relu_backward),
+            [CYMLP_ELU] = NAME(elu_backward),
+            [CYMLP_SELU] = NAME(selu_backward),
+            [CYMLP_GELU] = NAME(gelu_backward),
+            [CYMLP_GELU_TANH] = NAME(gelu_tanh_backward),
+            [CYMLP_SILU] = NAME(silu_backward),
+            [CYMLP_MISH] = NAME(mish_backward),
+            [CYMLP_SOFTPLUS] = NAME(softplus_backward),
+            [CYMLP_SOFTSIGN] = NAME(softsign_backward),
+            [CYMLP_HARD_SIGMOID] = NAME(hard_sigmoid_backward),
+            [CYMLP_EXPONENTIAL] = NAME(exponential_backward),
         },
     .loss =
         {
@@ -107,6 +129,9 @@ static const cymlp_kernels NAME(table) = {
 #undef EXP_ROWS
 #undef ENOUGH_ROWS
 #undef LOWEST
+#undef FURTHEST
+#undef LINEAR
+#undef CUBIC
 #undef LOG2_HIGH
 #undef LOG2_LOW
 #undef CYMLP_DOUBLE
