@@ -144,8 +144,9 @@ cdef class Network(Program):
     ----------
     n_inputs : int
     ops : list of dict
-        See `Program`.
     dtype : {"float32", "float64"}
+    key : tuple of int, default=(0, 0)
+        See `Program`.
     """
 
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
@@ -165,7 +166,6 @@ cdef class Network(Program):
     cdef Norms* norms               # per item of the update
     cdef bint is_plain              # dense layers alone, one on the other: see _train_by_rows
     cdef bint has_constraints
-    cdef uint64_t[2] key            # of the first step's random numbers
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
     cdef RowLayer* row_layers
@@ -176,7 +176,6 @@ cdef class Network(Program):
         cdef const Op* op
         self.iteration = 0
         self.owner = 0
-        self.key[0], self.key[1] = key
         self.is_plain = True
         for k in range(self.n_ops):
             op = &self.ops[k]

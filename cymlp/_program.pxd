@@ -50,6 +50,7 @@ cdef class Program:
     cdef Dense* folded              # per operation; kernel.values is NULL where nothing is folded
     cdef readonly Py_ssize_t n_inputs
     cdef readonly Py_ssize_t n_ops
+    cdef uint64_t[2] key            # of the random numbers of step 0
     cdef Py_ssize_t n_slots         # of inference's buffers, at least 2
     cdef readonly object dtype
     cdef readonly list arrays       # per operation a dict of arrays in panels, by name

@@ -39,12 +39,15 @@ cdef class Program:
         Per operation its kind, a key of `_KINDS`, its source, n_units, activation (a code, or a
         user's `Activation`) and what the kind wants; see `cymlp._lower`.
     dtype : {"float32", "float64"}
+    key : tuple of int, default=(0, 0)
+        Of the random numbers of training; see `_random.key`.
     """
 
-    def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype):
+    def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype, key=(0, 0)):
         cdef Py_ssize_t k
         cdef Op* op
         self.n_inputs = n_inputs
+        self.key[0], self.key[1] = key
         self.n_ops = len(ops)
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
