@@ -12,7 +12,7 @@ from cymlp._network import Network
 from cymlp.activations import Sigmoid, Softmax
 from cymlp.layers import Dense
 from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
-from cymlp.metrics import Metric
+from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import SGD, Adam, Optimizer
 from cymlp.regularizers import L2
 
@@ -50,7 +50,7 @@ def lower_training(
     fused = _FUSED.get((type(loss), type(output.activation)))
     code, settings = _lower_optimizer(optimizer)
     threshold = None
-    if any(metric.name == "accuracy" for metric in metrics):
+    if any(isinstance(metric, Accuracy) for metric in metrics):
         # What 0.5 is for the output, on the scale of what the loss reads.
         threshold = _HALF.get(fused, 0.5)
     network.compile(
