@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from cymlp import (
     activations,
+    callbacks,
     constraints,
     datasets,
+    exceptions,
     initializers,
     layers,
     losses,
@@ -18,6 +20,7 @@ from cymlp import (
 from cymlp._config import show_config
 from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
+from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
 from cymlp.model import Sequential
 
@@ -25,14 +28,17 @@ if TYPE_CHECKING:
     from cymlp.estimators import MLPClassifier, MLPRegressor
 
 __all__ = [
+    "DivergenceWarning",
     "History",
     "MLPClassifier",
     "MLPRegressor",
     "Sequential",
     "__version__",
     "activations",
+    "callbacks",
     "constraints",
     "datasets",
+    "exceptions",
     "get_num_threads",
     "initializers",
     "layers",

@@ -24,7 +24,7 @@ from cymlp.layers import (
     Residual,
 )
 from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
-from cymlp.metrics import Metric
+from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import SGD, Adam, Optimizer
 from cymlp.regularizers import L1, L2, ElasticNet, Regularizer
 
@@ -79,7 +79,7 @@ class Parameter:
 
 
 @dataclass
-class Plan:
+class Lowering:
     """Layers as operations.
 
     Attributes
@@ -93,6 +93,8 @@ class Plan:
         made, since its activation is part of the same operation.
     widths : list of (int, int)
         Inputs and outputs of each layer.
+    places : list of str
+        For each operation the layer that it belongs to, such as ``layers[2] (dense)``.
     output_activation : BaseActivation
         What the last operation ends with.
     """
@@ -103,6 +105,7 @@ class Plan:
     parameters: list[Parameter] = field(default_factory=list)
     made_by: list[int | None] = field(default_factory=list)
     widths: list[tuple[int, int]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     output_activation: BaseActivation = Identity()
     _n_drawn: int = 0
     _n_dropouts: int = 0
@@ -111,8 +114,9 @@ class Plan:
         """Return the number of outputs of an operation, or of samples."""
         return self.n_inputs if op == _SAMPLES else self.ops[op]["n_units"]
 
-    def add(self, kind: str, source: int, n_units: int, **settings: Any) -> int:
+    def add(self, kind: str, source: int, n_units: int, place: str, **settings: Any) -> int:
         """Append an operation and return its number."""
+        self.places.append(place)
         self.output_activation = Identity()
         self.ops.append({"kind": kind, "source": source, "n_units": n_units, **settings})
         return len(self.ops) - 1
@@ -133,19 +137,21 @@ class Plan:
     def add_layer(self, layer: Layer, source: int, where: str, is_alone: bool) -> int:
         """Append a layer's operations; is_alone: nobody else reads its inputs."""
         if source == _SAMPLES and not isinstance(layer, Dense):
-            source = self.add("input", source, self.n_inputs)
+            source = self.add("input", source, self.n_inputs, "the inputs")
         width = self.width(source)
+        place = f"{where} ({layer.name})"
         if isinstance(layer, Dense):
             return self.add_dense(layer, source, where)
         if isinstance(layer, Activation):
             fused = self.fuses and is_alone and self.may_end_with(source, layer.activation)
-            op = source if fused else self.add("activate", source, width)
+            op = source if fused else self.add("activate", source, width, place)
             self.end_with(op, layer.activation)
             return op
         if isinstance(layer, Dropout):
             dropped = min(round(layer.rate * 65536), 65535)
             self._n_dropouts += 1
-            return self.add("dropout", source, width, dropped=dropped, number=self._n_dropouts - 1)
+            number = self._n_dropouts - 1
+            return self.add("dropout", source, width, place, dropped=dropped, number=number)
         if isinstance(layer, (BatchNormalization, LayerNormalization)):
             return self.add_norm(layer, source, where)
         if isinstance(layer, Residual):
@@ -156,7 +162,7 @@ class Plan:
                     self.width(top), use_bias=False, kernel_initializer=layer.kernel_initializer
                 )
                 other = self.add_dense(projection, source, where)
-            return self.add("add", top, self.width(top), other=other)
+            return self.add("add", top, self.width(top), place, other=other)
         raise TypeError(f"{where} is a {type(layer).__name__}, which cymlp does not know")
 
     def add_dense(self, layer: Dense, source: int, where: str) -> int:
@@ -167,6 +173,7 @@ class Plan:
             "dense",
             source,
             layer.units,
+            f"{where} (dense)",
             has_bias=layer.use_bias,
             trainable=layer.trainable,
             rate_factor=layer.learning_rate_multiplier,
@@ -206,7 +213,7 @@ class Plan:
             kind = "batch_norm"
             settings |= {"momentum": float(layer.momentum), "folds": self.fuses}
             names += ["moving_mean", "moving_variance"]
-        op = self.add(kind, source, self.width(source), **settings)
+        op = self.add(kind, source, self.width(source), f"{where} ({layer.name})", **settings)
         shape = (self.width(source),)
         self.parameters += [Parameter(op, name, shape, where) for name in names]
         return op
@@ -247,14 +254,14 @@ def _penalty(regularizer: Regularizer | None) -> tuple[float, float, bool]:
     return 0.0, 0.0, False
 
 
-def plan_layers(layers: Sequence[Layer], n_inputs: int, *, fuses: bool = True) -> Plan:
+def plan_layers(layers: Sequence[Layer], n_inputs: int, *, fuses: bool = True) -> Lowering:
     """Return layers as operations; if not fuses, one for each layer at least."""
-    plan = Plan(n_inputs, fuses)
+    plan = Lowering(n_inputs, fuses)
     plan.add_stack(layers, _SAMPLES, "layers", True)
     return plan
 
 
-def lower_layers(plan: Plan, dtype: np.dtype, key: tuple[int, int]) -> Network:
+def lower_layers(plan: Lowering, dtype: np.dtype, key: tuple[int, int]) -> Network:
     """Return a network program; key is that of its random numbers, see `_random.key`."""
     return Network(plan.n_inputs, plan.ops, dtype.name, key)
 
@@ -270,7 +277,7 @@ def lower_training(
     fused = _FUSED.get((type(loss), type(activation)))
     code, settings = _lower_optimizer(optimizer)
     threshold = None
-    if any(metric.name == "accuracy" for metric in metrics):
+    if any(isinstance(metric, Accuracy) for metric in metrics):
         # What 0.5 is for the output, on the scale of what the loss reads.
         threshold = _HALF.get(fused, 0.5)
     output_activation = None if fused is None else _kernels.ACTIVATIONS["identity"]

@@ -15,6 +15,8 @@ class Network(Program):
     def iteration(self) -> int: ...
     @property
     def team(self) -> int: ...
+    @property
+    def divergence(self) -> tuple[int, int] | None: ...
     def set_all(self, names: Sequence[str], values: Sequence[NDArray[Any]]) -> None: ...
     def compile(
         self,
@@ -42,6 +44,7 @@ class Network(Program):
         n_epochs: int = 1,
         shuffle: tuple[int, int] | None = None,
         tick: Callable[[int, float, float], object] | None = None,
+        every_batch: bool = False,
         n_threads: int = 0,
     ) -> None: ...
     def gradients(

@@ -18,6 +18,7 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -80,11 +81,13 @@ cdef struct Run:
     double pause_at                 # when to return to Python
     bint late                       # that time had passed by the last look at the clock
     bint pause                      # return to Python after this batch
+    bint every_batch                # always do
     bint stop                       # a signal has raised, at any moment: drop this batch
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     int cpu                         # thread 0's, which the others are to leave; -1: they stay
     uint64_t denormals              # thread 0's setting before training
     double loss, hits, weight       # sums over the finished batches
+    Py_ssize_t steps_before         # the optimizer had taken
 
 
 # How the items of an update are shared out: each thread has a run of them, of nearly equal cost. A
@@ -170,6 +173,8 @@ cdef class Network(Program):
     cdef Py_ssize_t scratch_bytes
     cdef RowLayer* row_layers
     cdef bint transposes_are_old    # steps by rows have left the transposed kernels behind
+    cdef Py_ssize_t diverged_step   # see divergence; 0: none
+    cdef Py_ssize_t diverged_layer
 
     def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype, key=(0, 0)):
         cdef Py_ssize_t k, index
@@ -264,6 +269,16 @@ cdef class Network(Program):
 
     # Training
 
+    @property
+    def divergence(self):
+        """Where the last training's loss was first not finite, as (step, layer); None: nowhere.
+
+        The optimizer's step, counted from 1 since `compile`, and the first layer with an output
+        that was not finite, from 0; the number of layers where only the loss was not, and -1 where
+        no outputs were kept: the step is then the last one of those among which it was.
+        """
+        return (self.diverged_step, self.diverged_layer) if self.diverged_step else None
+
     def describe(self, x, labels, values, weight):
         """Return samples as `train` takes them; they are checked here and never again.
 
@@ -278,7 +293,8 @@ cdef class Network(Program):
             x, labels, values, weight, self.dtype, self.n_inputs, self.n_outputs)
 
     def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
-              Py_ssize_t n_epochs=1, shuffle=None, tick=None, int n_threads=0):
+              Py_ssize_t n_epochs=1, shuffle=None, tick=None, bint every_batch=False,
+              int n_threads=0):
         """Train for some epochs, each of which visits every sample once.
 
         Parameters
@@ -293,7 +309,10 @@ cdef class Network(Program):
             The `_random.key` of the first epoch's order; without it, samples are visited as they
             stand.
         tick : callable(samples_done, loss, accuracy), optional
-            Called about every 30 ms.
+            Called about every 30 ms, and at the end of an epoch. Where it returns true, the epoch
+            ends.
+        every_batch : bool
+            Whether `tick` is called after each batch instead.
         n_threads : int
             At most so many, 0 for the default; here and in the methods below.
 
@@ -310,13 +329,16 @@ cdef class Network(Program):
             array = np.empty(n_rows, np.int64)
             order = <int64_t*> address(array)
         self._enter()
+        self.diverged_step = 0
         try:
             for epoch in range(n_epochs):
                 if order != NULL:
                     with nogil:
                         cymlp_shuffle(n_rows, key0, key1 + epoch, order)
                 results.append(
-                    self._run(samples, order, batch_size, self.optimizer, True, tick, n_threads))
+                    self._run(
+                        samples, order, batch_size, self.optimizer, True, tick, every_batch,
+                        n_threads))
         finally:
             self.owner = 0
             self.is_stale = True
@@ -327,7 +349,8 @@ cdef class Network(Program):
         self._enter()
         try:
             self._run(
-                samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, training, None, n_threads)
+                samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, training, None, False,
+                n_threads)
             return {(k, name): self.get(k, f"{name}_gradient")
                     for k in range(self.n_ops) for name in self._trained(k)}
         finally:
@@ -376,7 +399,7 @@ cdef class Network(Program):
             self.settings.beta_2, self.settings.epsilon, 0, count)
 
     cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
-              int optimizer, bint training, tick, int asked):
+              int optimizer, bint training, tick, bint every_batch, int asked):
         """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
@@ -398,6 +421,8 @@ cdef class Network(Program):
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
+        run.every_batch = every_batch
+        run.steps_before = self.iteration
         run.first_layer_cost = first_layer_cost(
             self.kernels, &run.samples, 0, run.samples.n_rows, self._sparse_units())
         run.fused = self._is_fused(shared)
@@ -444,8 +469,9 @@ cdef class Network(Program):
                 self.iteration += ceil_div(run.first - before, run.batch_size)
             self._raise()
             propagate(run.stop or raise_pending_signal() < 0)
-            if tick is not None:
-                tick(run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1))
+            if tick is not None and tick(
+                    run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1)):
+                break
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
 
     cdef double _step_flops(self, const Run* run) noexcept nogil:
@@ -486,7 +512,7 @@ cdef class Network(Program):
             if thread == 0:
                 run.first = first + n_rows
                 self._is_due(run, 0)
-                run.pause = run.late
+                run.pause = run.late or run.every_batch
             wait_for_team(team)
             if thread == 0:  # now that every thread has left its sums of squares
                 run.loss += weight * self._penalty(weight)
@@ -500,7 +526,7 @@ cdef class Network(Program):
         cdef Sums sums
         cdef Py_ssize_t n_rows
         cdef double flops = 3 * self._flops_per_row() + CALL_FLOPS
-        cdef Py_ssize_t most = 1 + <Py_ssize_t> (CLOCK_FLOPS / flops)
+        cdef Py_ssize_t most = 1 if run.every_batch else 1 + <Py_ssize_t> (CLOCK_FLOPS / flops)
         cdef uint64_t denormals = cymlp_flush_denormals()
         self._describe_rows(run, &samples, &network)
         while run.first < run.samples.n_rows and not run.pause:
@@ -510,8 +536,10 @@ cdef class Network(Program):
             run.loss, run.hits, run.weight = sums.loss, sums.hits, sums.weight
             run.first += n_rows
             steps += n_rows
+            if not (isfinite(run.loss) or self.diverged_step):
+                self.diverged_step, self.diverged_layer = steps, -1
             self._is_due(run, n_rows * flops)
-            run.pause = run.late
+            run.pause = run.late or run.every_batch
         cymlp_restore_denormals(denormals)
 
     cdef void _describe_rows(
@@ -847,6 +875,20 @@ cdef class Network(Program):
             run.loss += weight * self.rows.loss[b]
             if self.wants_accuracy:
                 run.hits += weight * self.rows.hit[b]
+        if not (isfinite(run.loss) or self.diverged_step or run.optimizer == CYMLP_GRADIENT):
+            self.diverged_step = run.steps_before + run.first // run.batch_size + 1
+            self.diverged_layer = self._first_not_finite(n_rows)
+
+    cdef Py_ssize_t _first_not_finite(self, Py_ssize_t n_rows) noexcept nogil:
+        """The first operation with an output that is not finite; their number if none has."""
+        cdef Py_ssize_t k, b
+        for k in range(self.n_ops):
+            for b in range(n_rows):
+                if not self.kernels.all_finite(
+                        self.ops[k].n_units,
+                        row_at(self.kernels, &self.ops[k], self.tensors[k].y, b)):
+                    return k
+        return self.n_ops
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:
         """The penalty of the parameters before the update, from the norms that its items left."""

@@ -115,7 +115,7 @@ def spec(
             _reject(name, value, f"an instance, {known[value].__name__}(...)")
     if isinstance(value, type) and issubclass(value, classes):
         _reject(name, value, f"an instance, {value.__name__}(...)", TypeError)
-    kinds = ", ".join(kind.__name__ for kind in classes)
+    kinds = ", ".join(dict.fromkeys(kind.__name__ for kind in classes))
     _reject(name, value, f"one of {names}, or an instance of one of {kinds}", TypeError)
 
 
@@ -250,6 +250,17 @@ class SparseRows(NamedTuple):
     def __len__(self) -> int:
         """Return the number of samples."""
         return self.shape[0]
+
+    def rows(self, start: int, stop: int) -> SparseRows:
+        """Return some of the samples, without a copy of their non-zeros."""
+        starts = self.row_starts[start : stop + 1]
+        there = slice(starts[0], starts[-1])
+        return SparseRows(
+            (stop - start, self.shape[1]),
+            starts - starts[0],
+            self.columns[there],
+            self.values[there],
+        )
 
 
 def is_sparse(value: Any) -> bool:

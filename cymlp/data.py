@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from cymlp import _validate
 from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
 
-__all__ = ["Samples", "prepare"]
+__all__ = ["Samples", "prepare", "split", "with_class_weight"]
 
 _STRING_LABELS = (
     "; class labels are integers from 0, as numpy.unique(y, return_inverse=True) gives them"
@@ -46,6 +48,13 @@ class Samples:
     def n_inputs(self) -> int:
         """Number of columns of x."""
         return self.x.shape[1]
+
+    def rows(self, start: int, stop: int) -> Samples:
+        """Return some of the samples, without a copy."""
+        part = slice(start, stop)
+        x = self.x.rows(start, stop) if isinstance(self.x, _validate.SparseRows) else self.x[part]
+        others = (self.labels, self.values, self.weight)
+        return Samples(x, *(array if array is None else array[part] for array in others))
 
 
 def prepare(
@@ -106,3 +115,100 @@ def prepare(
         hint="; class labels are 1-D: ravel()" if takes_labels and targets.ndim == 2 else "",
     )
     return Samples(x, None, values, weight)
+
+
+def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
+    """Keep a share of the samples, the last ones, for validation.
+
+    Parameters
+    ----------
+    samples : Samples
+    share : float
+        Within (0, 1).
+
+    Returns
+    -------
+    (Samples, Samples)
+        To train on and to validate with.
+
+    Raises
+    ------
+    ValueError
+        If one of the two would be empty, or without any weight.
+    """
+    n_samples = len(samples)
+    n_train = math.floor(n_samples * (1 - share))
+    if not 0 < n_train < n_samples:
+        raise ValueError(
+            f"validation_split must leave samples to train on and to validate with, got {share} of "
+            f"{n_samples} samples"
+        )
+    parts = samples.rows(0, n_train), samples.rows(n_train, n_samples)
+    for part, what in zip(parts, ("first", "last"), strict=True):
+        if part.weight is not None and part.weight.max() == 0:
+            raise ValueError(
+                f"sample_weight must not be all zero in the {what} {len(part)} samples, which "
+                f"validation_split={share} makes"
+            )
+    return parts
+
+
+def with_class_weight(
+    samples: Samples, class_weight: Mapping[int, float] | str, n_outputs: int
+) -> Samples:
+    """Multiply the samples' weights with those of their classes.
+
+    Parameters
+    ----------
+    samples : Samples
+        With class labels, one-hot rows or single values of 0 and 1.
+    class_weight : dict of int to float, or "balanced"
+        1 for classes that are missing. "balanced": the number of samples over that of the classes
+        that occur and that of the class's samples.
+    n_outputs : int
+        Of the network.
+
+    Returns
+    -------
+    Samples
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the samples have no classes, or the weights are not what they must be.
+    """
+    labels = samples.labels
+    if labels is None:
+        labels = _classes(samples.values)
+    factors = np.ones(max(n_outputs, 2))
+    if isinstance(class_weight, Mapping):
+        for label, weight in class_weight.items():
+            label = _validate.integer("class_weight: class", label, low=0, high=len(factors) - 1)
+            factors[label] = _validate.real(f"class_weight[{label}]", weight, low=0)
+    elif isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(labels, minlength=len(factors))
+        factors = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    else:
+        error = ValueError if isinstance(class_weight, str) else TypeError
+        raise error(
+            f'class_weight must be a dict of class to weight or "balanced", got {class_weight!r}'
+        )
+    with np.errstate(over="ignore"):
+        weight = factors[labels] * (1.0 if samples.weight is None else samples.weight)
+    weight = _validate.sample_weights("class_weight times sample_weight", weight, len(samples))
+    return replace(samples, weight=weight)
+
+
+def _classes(values: np.ndarray | None) -> np.ndarray:
+    """Return the classes that 0 and 1, or one-hot rows, stand for."""
+    assert values is not None
+    right = np.isin(values, (0, 1)).all()
+    if values.shape[1] == 1:
+        if right:
+            return values[:, 0].astype(np.intp)
+    elif right and (values.sum(axis=1) == 1).all():
+        return values.argmax(axis=1)
+    raise ValueError(
+        "class_weight needs targets that are class labels, one-hot rows or single values of 0 and "
+        f"1, got values of shape {values.shape} of another kind"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +17,14 @@ class History:
     Attributes
     ----------
     epoch : list of int
-        Number of each epoch of the fit, counted from 0.
+        Number of each epoch of the fit, counted from 0 or from `fit`'s ``initial_epoch``.
     history : dict of str to list of float
-        Per name a value for each epoch: ``loss``, the averages over the epoch's batches as they
-        were trained on; one entry per metric; the same with ``val_`` in front, taken after the
-        epoch, where validation data was given.
+        Per name a value for each epoch, NaN where none was taken. ``loss`` and ``accuracy`` are the
+        averages over the epoch's batches as they were trained on. ``val_loss`` and ``val_`` with
+        the name of each metric were taken after the epoch, where there was validation data. What
+        callbacks put into an epoch's ``logs`` is there too.
+    histograms : dict of str to list of (int, ndarray, ndarray)
+        What a `callbacks.HistogramLogger` counted: per name, epochs with counts and edges of bins.
 
     Examples
     --------
@@ -36,29 +41,33 @@ class History:
 
     epoch: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
+    histograms: dict[str, list[tuple[int, Any, Any]]] = field(default_factory=dict)
 
-    def record(self, epoch: int, logs: dict[str, float]) -> None:
+    def record(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Append an epoch's values.
 
         Parameters
         ----------
         epoch : int
         logs : dict of str to float
-            The same names in every epoch.
+            A name that is missing here or was missing before has NaN in that place.
         """
+        for name in logs:
+            if name not in self.history:
+                self.history[name] = [math.nan] * len(self.epoch)
         self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        for name, values in self.history.items():
+            values.append(logs.get(name, math.nan))
 
-    def plot(self, ax: Any = None, *, key: str = "loss") -> Any:
-        """Draw the curve of one value over the epochs, with that of its validation values.
+    def plot(self, ax: Any = None, *, key: str | Sequence[str] = "loss") -> Any:
+        """Draw the curves of some values over the epochs, with those of their validation values.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             Where to draw; new axes by default.
-        key : str, default="loss"
-            Name of the value.
+        key : str or sequence of str, default="loss"
+            Names of the values.
 
         Returns
         -------
@@ -73,4 +82,4 @@ class History:
         """
         from cymlp.plots import plot_history
 
-        return plot_history(self.history, ax, key=key)
+        return plot_history(self, ax, key=key)

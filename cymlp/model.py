@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cymlp import _inference, _validate
+from cymlp import metrics as metric_specs
 from cymlp._batch import Described
+from cymlp._fit import (
+    Fit,
+    Plan,
+    checked_callbacks,
+    checked_epochs,
+    checked_validation_freq,
+)
 from cymlp._inference import Predictor
-from cymlp._lower import Plan, check_optimizer, lower_layers, lower_training, plan_layers
+from cymlp._lower import Lowering, check_optimizer, lower_layers, lower_training, plan_layers
 from cymlp._random import Purpose, key, stream
-from cymlp.data import Samples, prepare
+from cymlp._scores import Predictions, scores
+from cymlp.callbacks import Callback
+from cymlp.data import Samples, prepare, split, with_class_weight
 from cymlp.history import History
 from cymlp.initializers import initial_values
 from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
-from cymlp.losses import LOSSES, Loss
-from cymlp.metrics import METRICS, Metric
+from cymlp.losses import LOSSES, BinaryCrossEntropy, Loss
+from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
-from cymlp.progress import EpochProgress
 
 __all__ = ["Predictor", "Sequential"]
 
@@ -55,6 +64,8 @@ class Sequential:
         Number of weights and biases, moving averages included.
     loss, optimizer, metrics
         What `compile` set; None before.
+    stop_training : bool
+        Set to True by a callback, or by another thread, it ends the running `fit`.
 
     Raises
     ------
@@ -87,12 +98,13 @@ class Sequential:
         self._layers: tuple[Layer, ...] = stack_of("layers", layers)
         if width_of(self._layers, None) is None:
             raise ValueError("layers must have at least one layer with units, such as Dense(10)")
-        self._plan: Plan | None = None
+        self._plan: Lowering | None = None
         self._dtype = _validate.dtype("dtype", dtype)
         self._n_inputs: int | None = None
         self.loss: Loss | None = None
         self.optimizer: Optimizer | None = None
         self.metrics: tuple[Metric, ...] = ()
+        self.stop_training = False
         self._epochs_done = 0
         self._network: Any = None
         if n_inputs is not None:
@@ -208,10 +220,10 @@ class Sequential:
         self._network, self._plan = network, plan
         self._n_inputs = n_inputs
 
-    def _lower(self, plan: Plan) -> Any:
+    def _lower(self, plan: Lowering) -> Any:
         return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0))
 
-    def _lower_training(self, network: Any, plan: Plan) -> None:
+    def _lower_training(self, network: Any, plan: Lowering) -> None:
         if self.loss is not None and self.optimizer is not None:
             lower_training(
                 network, plan.output_activation, self.loss, self.optimizer, self.metrics
@@ -221,7 +233,7 @@ class Sequential:
         self,
         optimizer: str | Optimizer = "adam",
         loss: str | Loss = "squared_error",
-        metrics: Sequence[str | Metric] | None = (),
+        metrics: Sequence[str | Metric | Callable[..., Any]] | None = (),
     ) -> None:
         """Set how the network is trained; the optimizer starts anew.
 
@@ -231,8 +243,14 @@ class Sequential:
             One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
         loss : str or Loss, default="squared_error"
             One of squared_error, cross_entropy, binary_cross_entropy, or an instance.
-        metrics : sequence of str or Metric, default=()
-            What `fit` and `evaluate` report beside the loss: accuracy.
+        metrics : sequence of str, Metric or callable, default=()
+            What is reported beside the loss. Names are accuracy, top_k_accuracy, precision, recall,
+            f1, roc_auc, mean_squared_error (mse), mean_absolute_error (mae),
+            root_mean_squared_error (rmse), r2, mean_absolute_percentage_error (mape),
+            cosine_similarity and log_loss; instances are those of `cymlp.metrics`. A function of
+            ``(y_true, y_pred)``, such as scikit-learn's, gets predicted classes where targets are
+            class labels, else outputs: see `metrics.FunctionMetric`. `evaluate` reports all,
+            `fit` all of the validation samples and accuracy of the training samples.
 
         Raises
         ------
@@ -244,11 +262,8 @@ class Sequential:
         new_optimizer = _validate.spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(new_optimizer, self.dtype)
         new_loss = _validate.spec("loss", loss, LOSSES)
-        metrics = () if metrics is None else metrics
-        if isinstance(metrics, (str, Metric)) or not isinstance(metrics, Sequence):
-            raise TypeError(f"metrics must be a list of names or metrics, got {metrics!r}")
-        new_metrics = tuple(
-            _validate.spec(f"metrics[{i}]", metric, METRICS) for i, metric in enumerate(metrics)
+        new_metrics = metric_specs.checked(
+            metrics, self.n_outputs, exclusive=not isinstance(new_loss, BinaryCrossEntropy)
         )
         if self._plan is not None:
             lower_training(
@@ -276,10 +291,18 @@ class Sequential:
         )
 
     def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
-        logs = {"loss": loss}
-        if self.metrics:
-            logs["accuracy"] = accuracy
-        return logs
+        """Return what was counted along with the loss, by its names."""
+        return {
+            "loss": loss,
+            **{metric.name: accuracy for metric in self.metrics if isinstance(metric, Accuracy)},
+        }
+
+    def _log_names(self, validated: bool) -> list[str]:
+        """Return the names of the values that an epoch of `fit` has."""
+        names = [*self._logs(0.0, 0.0)]
+        if validated:
+            names += ["val_loss", *(f"val_{metric.name}" for metric in self.metrics)]
+        return names
 
     # Training
 
@@ -291,8 +314,13 @@ class Sequential:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_freq: int | Collection[int] = 1,
         shuffle: bool = True,
         sample_weight: Any = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        initial_epoch: int = 0,
+        callbacks: Iterable[Callback] | None = None,
         verbose: int | str = "auto",
         n_threads: int | None = None,
     ) -> History:
@@ -308,14 +336,30 @@ class Sequential:
         y : array-like of shape (samples,) or (samples, n_outputs)
             Targets, as the loss takes them.
         epochs : int, default=1
+            The number that the last epoch ends with: ``epochs - initial_epoch`` are trained.
         batch_size : int, default=32
             Samples per step; the last batch of an epoch may be smaller.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
+        validation_split : float, default=0.0
+            The share of the samples, within [0, 1), that is kept for that instead: the last ones,
+            whatever `shuffle` says. Not used where `validation_data` is given.
+        validation_freq : int or collection of int, default=1
+            Epochs from one evaluation to the next, or the numbers, from 1, of those that are
+            followed by one.
         shuffle : bool, default=True
             Whether each epoch visits the samples in a new random order.
         sample_weight : array-like of shape (samples,), optional
             Weights of at least 0 in the average over a batch.
+        class_weight : dict of int to float or "balanced", optional
+            What the weights of a class's training samples are multiplied with, 1 for classes that
+            are not mentioned. "balanced": by samples / (classes x samples of the class), as in
+            scikit-learn. For class labels, one-hot rows and a single output of 0 or 1.
+        initial_epoch : int, default=0
+            The number of the first epoch in `History`, for callbacks and in what is shown. With
+            ``initial_epoch=epochs`` nothing is trained.
+        callbacks : sequence of Callback, optional
+            What is called between epochs and batches, in this order: see `cymlp.callbacks`.
         verbose : {0, 1, 2, "auto"}, default="auto"
             0 is silent, 1 shows a progress bar, 2 prints a line per epoch; "auto" is 1 in a
             terminal and 0 elsewhere.
@@ -337,35 +381,31 @@ class Sequential:
             network is then as the last finished batch left it.
         RuntimeError
             If another thread trains the network.
+
+        Warns
+        -----
+        DivergenceWarning
+            Once, if the loss of an epoch is infinite or NaN; it says since which step, and which
+            layer's outputs were the first.
         """
         self._require("fit", compiled=True, built=False)
-        epochs = _validate.integer("epochs", epochs, low=1)
+        epochs, initial_epoch = checked_epochs(epochs, initial_epoch)
         batch_size = _validate.integer("batch_size", batch_size, low=1)
+        validation_split = _validate.real("validation_split", validation_split, low=0, high=1)
+        validation_freq = checked_validation_freq(validation_freq)
         shuffle = _validate.boolean("shuffle", shuffle)
         threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
-        batch_size = min(batch_size, len(samples))
         validation = self._prepare_validation(validation_data, samples.n_inputs)
-        progress = EpochProgress(epochs, len(samples), verbose)
+        if validation is None and validation_split > 0:
+            samples, validation = split(samples, validation_split)
+        if class_weight is not None:
+            samples = with_class_weight(samples, class_weight, self.n_outputs)
+        batch_size = min(batch_size, len(samples))
+        plan = Plan(epochs, initial_epoch, batch_size, shuffle, validation_freq, threads)
+        fit = Fit(self, samples, validation, plan, checked_callbacks(callbacks, verbose))
         self.build(samples.n_inputs)
-        described = self._describe(samples)
-        tick = progress.update if progress.enabled else None
-        # Nobody looks between the epochs: they all are one call.
-        at_once = epochs if validation is None and not progress.enabled else 1
-        history = History()
-        try:
-            for epoch in range(0, epochs, at_once):
-                progress.start_epoch(epoch)
-                logs = self._run_epochs(described, at_once, batch_size, shuffle, tick, threads)
-                if validation is not None:
-                    scores = self._evaluate(validation, threads)
-                    logs[-1] |= {f"val_{k}": v for k, v in scores.items()}
-                progress.end_epoch(logs[-1])
-                for done, values in enumerate(logs, epoch):
-                    history.record(done, values)
-        finally:
-            progress.close()
-        return history
+        return fit.run()
 
     def _prepare_validation(self, data: Any, n_inputs: int) -> Samples | None:
         if data is None:
@@ -394,16 +434,20 @@ class Sequential:
         n_epochs: int,
         batch_size: int,
         shuffle: bool,
-        tick: Callable[[int, dict[str, float]], None] | None = None,
+        tick: Callable[[int, dict[str, float]], object] | None = None,
+        every_batch: bool = False,
         threads: int = 0,
     ) -> list[dict[str, float]]:
-        """Train for some epochs; return the averages of loss and metrics over each."""
+        """Train for some epochs; return the averages of loss and metrics over each.
+
+        `tick` is called now and then or after every batch; the epoch ends where it returns true.
+        """
         results: list[tuple[float, float]] = []
         report = None
         if tick is not None:
 
-            def report(done: int, loss: float, accuracy: float) -> None:
-                tick(done, self._logs(loss, accuracy))
+            def report(done: int, loss: float, accuracy: float) -> object:
+                return tick(done, self._logs(loss, accuracy))
 
         try:
             self._network.train(
@@ -413,6 +457,7 @@ class Sequential:
                 n_epochs=n_epochs,
                 shuffle=key(self._seed, Purpose.SHUFFLE, self._epochs_done) if shuffle else None,
                 tick=report,
+                every_batch=every_batch,
                 n_threads=threads,
             )
         finally:
@@ -593,9 +638,13 @@ class Sequential:
         threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
         out = _inference.predict(self._network, X, threads)
         if out is None:
-            x = _validate.inputs("X", X, self.dtype, self.n_inputs)
-            out = np.empty((len(x), self.n_outputs), self.dtype)
-            _inference.forward(self._network, x, {self._network.n_ops - 1: out}, threads)
+            out = self._outputs(_validate.inputs("X", X, self.dtype, self.n_inputs), threads)
+        return out
+
+    def _outputs(self, x: np.ndarray | _validate.SparseRows, threads: int) -> np.ndarray:
+        """Return the outputs for validated samples."""
+        out = np.empty((len(x), self.n_outputs), self.dtype)
+        _inference.forward(self._network, x, {self._network.n_ops - 1: out}, threads)
         return out
 
     def predictor(self, batch_size: int = 1) -> Predictor:
@@ -676,7 +725,7 @@ class Sequential:
         _inference.forward(network, x, outputs, threads)
         return [outputs[op] for op in plan.made_by]
 
-    def _network_by_layers(self) -> tuple[Any, Plan]:
+    def _network_by_layers(self) -> tuple[Any, Lowering]:
         """Return a network in which each layer makes its outputs, with this one's parameters."""
         assert self._plan is not None
         plan = plan_layers(self.layers, self._plan.n_inputs, fuses=False)
@@ -717,10 +766,20 @@ class Sequential:
         return self._evaluate(self._prepare(X, y, sample_weight), threads)
 
     def _evaluate(self, samples: Samples, threads: int) -> dict[str, float]:
-        result = _inference.evaluate(
+        loss, accuracy = _inference.evaluate(
             self._network, samples.x, samples.labels, samples.values, samples.weight, threads
         )
-        return self._logs(*result)
+        counted = self._logs(loss, accuracy)
+        others = [metric for metric in self.metrics if metric.name not in counted]
+        if not others:
+            return counted
+        outputs = self._outputs(samples.x, threads)
+        exclusive = not isinstance(self.loss, BinaryCrossEntropy)
+        counted |= scores(
+            others,
+            Predictions(outputs, samples.labels, samples.values, samples.weight, exclusive),
+        )
+        return {name: counted[name] for name in ("loss", *(m.name for m in self.metrics))}
 
     # Parameters
 

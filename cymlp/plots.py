@@ -28,6 +28,7 @@ _FAINT = "#e5e7eb"
 _BLUE = "#2563eb"
 _ORANGE = "#ea580c"
 _RED = "#dc2626"
+_COLOURS = (_BLUE, _ORANGE, "#16a34a", "#9333ea", "#0891b2", "#db2777")
 _RIGHT_CELLS = LinearSegmentedColormap.from_list("right", ["#ffffff", "#bfdbfe", "#60a5fa"])
 _WRONG_CELLS = LinearSegmentedColormap.from_list("wrong", ["#fef2f2", "#fca5a5", "#ef4444"])
 _WORST_SHARE = 0.1  # the red of one error among ten; paler below, so that few errors look few
@@ -39,21 +40,22 @@ def plot_history(
     history: Any,
     ax: Axes | None = None,
     *,
-    key: str = "loss",
+    key: str | Sequence[str] = "loss",
     labels: tuple[str, str] = ("training", "validation"),
 ) -> Axes:
-    """Draw one value's curve over the epochs, and its validation curve where there is one.
+    """Draw values' curves over the epochs, and their validation curves where there are any.
 
     Parameters
     ----------
     history : History or mapping of str to sequence of float
-        What `fit` returned, or its `history`: a list per value, one number per epoch.
+        What `fit` returned, or its `history`: a list per value, one number per epoch. A NaN between
+        numbers is an epoch without one.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default a new pyplot figure is made.
-    key : str, default="loss"
-        The value to draw; ``"val_" + key`` is drawn too if `history` has it.
+    key : str or sequence of str, default="loss"
+        The values to draw, each with ``"val_" + key``; `history` must have one of the two.
     labels : tuple of two str, default=("training", "validation")
-        What the legend calls the two curves.
+        What the legend calls the two curves of a value.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def plot_history(
     Raises
     ------
     ValueError
-        If `history` has no `key`.
+        If `history` has no `key`, or there are none.
 
     Examples
     --------
@@ -74,25 +76,38 @@ def plot_history(
     ('epoch', 'loss')
     """
     values: Mapping[str, Sequence[float]] = getattr(history, "history", history)
-    if key not in values:
-        known = ", ".join(map(repr, values)) or "nothing"
-        raise ValueError(f"key: expected one of the history's values ({known}), got {key!r}")
+    keys = [key] if isinstance(key, str) else list(key)
+    if not keys:
+        raise ValueError("key: expected at least one name, got none")
+    for name in keys:
+        if name not in values and f"val_{name}" not in values:
+            known = ", ".join(map(repr, values)) or "nothing"
+            raise ValueError(f"key: expected one of the history's values ({known}), got {name!r}")
+    first = next(iter(getattr(history, "epoch", ())), 0) + 1
     ax = _axes(ax)
-    curves = [(key, labels[0], _BLUE, "-"), (f"val_{key}", labels[1], _ORANGE, "--")]
-    drawn = [curve for curve in curves if curve[0] in values]
-    for name, label, colour, style in drawn:
-        curve = np.asarray(values[name], dtype=float)
-        epochs = np.arange(1, len(curve) + 1)
-        # Few epochs are few facts: show where they are. A single one would draw no line at all.
-        marker = "o" if len(curve) <= 12 else ""
-        ax.plot(epochs, curve, color=colour, linestyle=style, linewidth=2, label=label,
-                marker=marker, markersize=5)  # fmt: skip
+    drawn = 0
+    for i, name in enumerate(keys):
+        # A single value's two curves differ in colour, several values in colour from each other.
+        colours = (_BLUE, _ORANGE) if len(keys) == 1 else (_COLOURS[i % len(_COLOURS)],) * 2
+        for kind, (prefix, style) in enumerate((("", "-"), ("val_", "--"))):
+            if prefix + name not in values:
+                continue
+            curve = np.asarray(values[prefix + name], dtype=float)
+            epochs = np.arange(first, first + len(curve))
+            epochs, curve = epochs[~np.isnan(curve)], curve[~np.isnan(curve)]
+            title = name.replace("_", " ")
+            label = labels[kind] if len(keys) == 1 else f"{title}, {labels[kind]}"
+            # Few epochs are few facts: show where they are. A single one would draw no line at all.
+            marker = "o" if len(curve) <= 12 else ""
+            ax.plot(epochs, curve, color=colours[kind], linestyle=style, linewidth=2, label=label,
+                    marker=marker, markersize=5)  # fmt: skip
+            drawn += 1
     ax.set_xlabel("epoch")
-    ax.set_ylabel(key.replace("_", " "))
+    ax.set_ylabel(keys[0].replace("_", " ") if len(keys) == 1 else "")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _plain_frame(ax)
     ax.grid(axis="y", which="major", color=_FAINT, linewidth=0.8)
-    if len(drawn) > 1:
+    if drawn > 1:
         ax.legend(frameon=False, labelcolor=_INK)
     return ax
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["EpochProgress"]
+__all__ = ["EpochProgress", "resolve_verbose"]
 
 # A plain {bar}: with a width in it, tqdm's notebook widget would not find its place.
 _BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}, {rate_fmt}{postfix}"
@@ -55,7 +55,7 @@ class EpochProgress:
     """
 
     def __init__(self, n_epochs: int, n_samples: int, verbose: int | str = "auto") -> None:
-        self.verbose, self._tqdm = _resolve(verbose)
+        self.verbose, self._tqdm = resolve_verbose(verbose)
         self.enabled = self.verbose != 0
         self._n_epochs = n_epochs
         self._n_samples = n_samples
@@ -109,8 +109,11 @@ class EpochProgress:
             self._bar = None
 
 
-def _resolve(verbose: int | str) -> tuple[int, Any]:
-    """Return the number that `verbose` means here and, for 1, the class of the bars."""
+def resolve_verbose(verbose: int | str) -> tuple[int, Any]:
+    """Return the number that `verbose` means here and, for 1, the class of the bars.
+
+    Raises what `EpochProgress` raises.
+    """
     if isinstance(verbose, str):
         if verbose != "auto":
             raise ValueError(_invalid(verbose))

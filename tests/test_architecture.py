@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
-    {"_cores", "_kernels", "_random", "_reference", "_version"},
+    {"_cores", "_kernels", "_random", "_reference", "_version", "exceptions"},
     {"_arrays"},
     {"_validate"},
     {"_threads"},
@@ -22,7 +22,9 @@ LAYERS = [
     | {"regularizers"},
     {"layers"},
     {"_lower"},
-    {"_config", "data", "datasets", "history", "plots", "progress"},
+    {"_config", "_scores", "data", "datasets", "history", "plots", "progress"},
+    {"callbacks"},
+    {"_fit"},
     {"model"},
     {"_sklearn"},
     {"_estimator_base"},

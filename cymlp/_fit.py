@@ -1,0 +1,275 @@
+"""The loop of `Sequential.fit`: epochs, their validation, and callbacks between them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cymlp import _validate
+from cymlp.callbacks import HOOKS, Callback, ProgressBar
+from cymlp.data import Samples
+from cymlp.exceptions import DivergenceWarning
+from cymlp.history import History
+
+if TYPE_CHECKING:
+    from cymlp._batch import Described
+    from cymlp.model import Sequential
+
+__all__ = ["Fit", "Plan", "checked_callbacks"]
+
+_EPOCH_HOOKS = ("on_epoch_begin", "on_epoch_end")
+_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a fit goes, validated.
+
+    Attributes
+    ----------
+    epochs, initial_epoch : int
+        The number that the last epoch ends with, and that of the first one.
+    batch_size : int
+    shuffle : bool
+    validation_freq : int or collection of int
+        From one validation to the next, or the epochs with one; counted from 1.
+    n_threads : int
+        0 for the default.
+    """
+
+    epochs: int
+    initial_epoch: int
+    batch_size: int
+    shuffle: bool
+    validation_freq: int | Collection[int]
+    n_threads: int
+
+    def validates(self, epoch: int) -> bool:
+        """Return whether an epoch, counted from 0, is followed by a validation."""
+        if isinstance(self.validation_freq, int):
+            return (epoch + 1) % self.validation_freq == 0
+        return epoch + 1 in self.validation_freq
+
+
+def checked_epochs(epochs: Any, initial_epoch: Any) -> tuple[int, int]:
+    """Return both as integers; refuse an initial epoch behind the last one."""
+    epochs = _validate.integer("epochs", epochs, low=1)
+    return epochs, _validate.integer("initial_epoch", initial_epoch, low=0, high=epochs)
+
+
+def checked_validation_freq(value: Any) -> int | frozenset[int]:
+    """Return an integer, or the set of integers that a collection has."""
+    if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
+        return frozenset(_validate.integer("validation_freq", item, low=1) for item in value)
+    return _validate.integer("validation_freq", value, low=1)
+
+
+def checked_callbacks(callbacks: Any, verbose: int | str) -> list[Callback]:
+    """Return a fit's callbacks: the user's and, if it shows something, a progress bar."""
+    if isinstance(callbacks, Callback):
+        callbacks = [callbacks]
+    if callbacks is not None and not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of callbacks, got {callbacks!r}")
+    found = [] if callbacks is None else list(callbacks)
+    for i, callback in enumerate(found):
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks[{i}] must be a Callback, got {callback!r}")
+    bar = ProgressBar(verbose)
+    return [*found, bar] if bar.verbose else found
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    """Return whether a hook does anything, be it the class's or the instance's own."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+
+
+class Fit:
+    """One fit of a compiled network.
+
+    Parameters
+    ----------
+    model : Sequential
+    samples : Samples
+        To train on.
+    validation : Samples or None
+    plan : Plan
+    callbacks : list of Callback
+
+    Attributes
+    ----------
+    history : History
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        samples: Samples,
+        validation: Samples | None,
+        plan: Plan,
+        callbacks: list[Callback],
+    ) -> None:
+        self.model = model
+        self.samples = samples
+        self.validation = validation
+        self.plan = plan
+        self.callbacks = callbacks
+        self.history = History()
+        self.diverged = False
+        self.hooks = {
+            hook: [getattr(c, hook) for c in callbacks if _overrides(c, hook)] for hook in HOOKS
+        }
+        # The core returns to Python no more often than somebody wants to know.
+        self.every_batch = any(self.hooks[hook] for hook in _BATCH_HOOKS)
+        self.every_epoch = self.every_batch or any(
+            self.hooks[hook] for hook in (*_EPOCH_HOOKS, "on_progress")
+        )
+        if callbacks:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell the callbacks of the fit, which they may refuse: nothing has changed yet."""
+        plan, n_samples = self.plan, len(self.samples)
+        metrics = self.model._log_names(self.validation is not None)
+        bars = [c.verbose for c in self.callbacks if isinstance(c, ProgressBar)]
+        params = {
+            "epochs": plan.epochs,
+            "initial_epoch": plan.initial_epoch,
+            "steps": -(-n_samples // plan.batch_size),
+            "samples": n_samples,
+            "batch_size": plan.batch_size,
+            "verbose": max(bars, default=0),
+            "metrics": metrics,
+            "history": self.history,
+        }
+        for callback in self.callbacks:
+            callback.set_params(params)
+        for callback in self.callbacks:
+            callback.set_model(self.model)
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for function in self.hooks[hook]:
+            function(*arguments)
+
+    def run(self) -> History:
+        """Train the built network to the end or until a callback has it stopped."""
+        described = self.model._describe(self.samples)
+        self.model.stop_training = False
+        epoch, last = self.plan.initial_epoch, self.plan.epochs
+        logs: dict[str, float] = {}
+        try:
+            self._call("on_train_begin", {})
+            while epoch < last and not self.model.stop_training:
+                n_epochs = self._epochs_at_once(epoch)
+                logs = self._epochs(described, epoch, n_epochs)
+                epoch += n_epochs
+            self._call("on_train_end", logs)
+        finally:
+            self._close()
+        return self.history
+
+    def _close(self) -> None:
+        """Close every callback, even where the closing of another one raises."""
+        errors = []
+        for close in self.hooks["close"]:
+            try:
+                close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _epochs_at_once(self, epoch: int) -> int:
+        """Return how many epochs go by until somebody looks."""
+        if self.every_epoch:
+            return 1
+        last = self.plan.epochs
+        if self.validation is not None:
+            looks = (e for e in range(epoch, last) if self.plan.validates(e))
+            last = next(looks, last - 1) + 1
+        return last - epoch
+
+    def _epochs(self, described: Described, epoch: int, n_epochs: int) -> dict[str, float]:
+        """Train for some epochs, of which the last may be followed by a validation."""
+        self._call("on_epoch_begin", epoch, {})
+        every = self._train(described, n_epochs)
+        logs = every[-1]
+        if self.validation is not None and self.plan.validates(epoch + n_epochs - 1):
+            logs |= self._validate()
+        self._warn_if_diverged(epoch, every)
+        self._call("on_epoch_end", epoch, logs)
+        for done, values in enumerate(every, epoch):
+            self.history.record(done, values)
+        return logs
+
+    def _train(self, described: Described, n_epochs: int) -> list[dict[str, float]]:
+        plan = self.plan
+        if self.every_batch:
+            self._call("on_train_batch_begin", 0, {})
+        return self.model._run_epochs(
+            described,
+            n_epochs,
+            plan.batch_size,
+            plan.shuffle,
+            self._tick(len(self.samples)),
+            self.every_batch,
+            plan.n_threads,
+        )
+
+    def _tick(self, n_samples: int) -> Callable[[int, dict[str, float]], bool] | None:
+        """Return what is called in the middle of an epoch; it returns whether to end that."""
+        if not self.every_batch and not self.hooks["on_progress"]:
+            return None
+
+        def tick(done: int, logs: dict[str, float]) -> bool:
+            if self.every_batch:
+                batch = -(-done // self.plan.batch_size) - 1
+                self._call("on_train_batch_end", batch, logs)
+            self._call("on_progress", done, logs)
+            stop = bool(self.model.stop_training)
+            if self.every_batch and not stop and done < n_samples:
+                self._call("on_train_batch_begin", batch + 1, {})
+            return stop
+
+        return tick
+
+    def _validate(self) -> dict[str, float]:
+        self._call("on_test_begin", {})
+        scores = self.model._evaluate(self.validation, self.plan.n_threads)
+        self._call("on_test_end", scores)
+        return {f"val_{name}": value for name, value in scores.items()}
+
+    def _warn_if_diverged(self, epoch: int, every: list[dict[str, float]]) -> None:
+        """Say once where the losses of these epochs were first not finite."""
+        bad = [
+            (number, name, logs[name])
+            for number, logs in enumerate(every, epoch + 1)
+            for name in ("loss", "val_loss")
+            if not math.isfinite(logs.get(name, 0.0))
+        ]
+        if not bad or self.diverged:
+            return
+        self.diverged = True
+        number, name, value = bad[0]
+        warnings.warn(
+            f"{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; a lower "
+            "learning rate or scaled inputs may help",
+            DivergenceWarning,
+            stacklevel=5,
+        )
+
+    def _whence(self) -> str:
+        """Return what the core knows of a divergence."""
+        found = self.model._network.divergence
+        if found is None:  # the epoch's last step made it so
+            return ""
+        step, index = found
+        if index < 0:
+            return f", not finite by step {step} of the optimizer"
+        places = self.model._plan.places
+        what = "the loss alone"
+        if index < len(places):
+            what = f"first the outputs of {places[index]}"
+        return f", not finite from step {step} of the optimizer on, {what}"
