@@ -28,9 +28,13 @@ _HALF: dict[str | None, float] = {
 }
 
 
-def lower_layers(layers: Sequence[Dense], n_inputs: int, dtype: np.dtype) -> Network:
+def lower_layers(
+    layers: Sequence[Dense], n_inputs: int, dtype: np.dtype, input_scale: float = 1.0
+) -> Network:
     """Return a network program for layers, with all parameters zero."""
-    return Network(n_inputs, [_lower_layer(layer) for layer in layers], dtype.name)
+    network = Network(n_inputs, [_lower_layer(layer) for layer in layers], dtype.name)
+    network.input_scale = input_scale
+    return network
 
 
 def _lower_layer(layer: Dense) -> dict[str, Any]:

@@ -38,6 +38,7 @@ cdef class Program:
     cdef Py_ssize_t n_layers
     cdef Py_ssize_t* strides        # elements between the rows of a layer's outputs
     cdef readonly object dtype
+    cdef public double input_scale  # what inputs are multiplied by on their way in
     cdef readonly list arrays       # per layer a dict of arrays in panels, by name
     cdef int loss, output_activation
     cdef LossSettings loss_settings

@@ -32,6 +32,7 @@ cdef class Program:
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
         self.spare = []
+        self.input_scale = 1
         self.layers = <Dense*> calloc(self.n_layers, sizeof(Dense))
         self.strides = <Py_ssize_t*> calloc(self.n_layers, sizeof(Py_ssize_t))
         if self.layers == NULL or self.strides == NULL:

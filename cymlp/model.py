@@ -38,6 +38,9 @@ class Sequential:
         Of the parameters and of all computation.
     random_state : None, int, numpy.random.Generator or RandomState, default=None
         Seed of the initial parameters and of shuffling. None draws one.
+    input_scale : float, default=1.0
+        What inputs are multiplied by on their way in, wherever they come in: with ``1 / 255``,
+        uint8 images are trained on as numbers from 0 to 1, without a copy of the set.
 
     Attributes
     ----------
@@ -47,6 +50,7 @@ class Sequential:
     n_outputs : int
         Units of the last layer.
     dtype : numpy.dtype
+    input_scale : float
     built : bool
         Whether the parameters exist.
     compiled : bool
@@ -83,6 +87,7 @@ class Sequential:
         n_inputs: int | None = None,
         dtype: Any = "float32",
         random_state: Any = None,
+        input_scale: float = 1.0,
     ) -> None:
         if isinstance(layers, Dense) or not isinstance(layers, Iterable):
             raise TypeError(f"layers must be a sequence of Dense layers, got {layers!r}")
@@ -93,6 +98,7 @@ class Sequential:
             if not isinstance(layer, Dense):
                 raise TypeError(f"layers[{index}] must be a Dense layer, got {layer!r}")
         self._dtype = _validate.dtype("dtype", dtype)
+        self._input_scale = _validate.scale("input_scale", input_scale, self._dtype)
         self._n_inputs: int | None = None
         self.loss: Loss | None = None
         self.optimizer: Optimizer | None = None
@@ -121,6 +127,11 @@ class Sequential:
     def dtype(self) -> np.dtype:
         """Of the parameters and of all computation."""
         return self._dtype
+
+    @property
+    def input_scale(self) -> float:
+        """What inputs are multiplied by on their way in."""
+        return self._input_scale
 
     @property
     def n_inputs(self) -> int | None:
@@ -193,7 +204,7 @@ class Sequential:
                     f"{n_inputs}"
                 )
             return
-        network = lower_layers(self.layers, n_inputs, self.dtype)
+        network = lower_layers(self.layers, n_inputs, self.dtype, self.input_scale)
         below = n_inputs
         for index, layer in enumerate(self.layers):
             for name, initializer, purpose, shape in (
@@ -264,6 +275,7 @@ class Sequential:
             n_inputs=self.n_inputs,
             n_outputs=self.n_outputs,
             dtype=self.dtype,
+            input_scale=self.input_scale,
             within=within,
         )
 
@@ -296,7 +308,9 @@ class Sequential:
         Parameters
         ----------
         X : array-like of shape (samples, n_inputs)
-            Real numbers. An array of the network's dtype with contiguous rows is not copied.
+            Real numbers: an array, a nested list, a data frame of pandas or polars, a matrix of
+            scipy.sparse. An array of the network's dtype with contiguous rows is not copied, nor
+            one of uint8; a `numpy.memmap` of any dtype and order is read batch by batch.
         y : array-like of shape (samples,) or (samples, n_outputs)
             Targets, as the loss takes them.
         epochs : int, default=1
@@ -570,7 +584,7 @@ class Sequential:
         threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
         out = _inference.predict(self._network, X, threads)
         if out is None:
-            x = _validate.inputs("X", X, self.dtype, self.n_inputs)
+            x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
             out = np.empty((len(x), self.n_outputs), self.dtype)
             hidden = [None] * (len(self.layers) - 1)
             _inference.forward(self._network, x, [*hidden, out], threads)
@@ -645,7 +659,7 @@ class Sequential:
         """
         self._require("layer_outputs")
         threads = _validate.thread_count("n_threads", n_threads)
-        x = _validate.inputs("X", X, self.dtype, self.n_inputs)
+        x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
         outputs = [np.empty((len(x), layer.units), self.dtype) for layer in self.layers]
         _inference.forward(self._network, x, outputs, threads)
         return outputs
@@ -786,7 +800,7 @@ class Sequential:
         if parameters is None:
             return
         names, arrays, iteration = parameters
-        network = lower_layers(self.layers, state["_n_inputs"], self.dtype)
+        network = lower_layers(self.layers, state["_n_inputs"], self.dtype, self.input_scale)
         self._lower_training(network)
         network.set_all(names, arrays)
         network.restore_iteration(iteration)

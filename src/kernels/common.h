@@ -59,6 +59,32 @@
 #define RUNS_2_BY_3(X) RUNS_2_BY_2(X) X(0, 3) X(1, 3) X(2, 3)
 #define RUNS_4_BY_2(X) RUNS_2_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
 
+/* Copies an element from anywhere, its bytes in reverse if they are swapped. */
+static inline void copy_element(void *to, const char *from, size_t size, int swapped) {
+    if (!swapped) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i < size; i++) {
+        ((char *)to)[i] = from[size - 1 - i];
+    }
+}
+
+/* The number that the bits of an IEEE 754 binary16 stand for. */
+static inline float half_value(uint16_t half) {
+    const uint32_t magnitude = half & 0x7fffu;
+    uint32_t bits = (magnitude << 13) + ((127u - 15u) << 23);
+    float value;
+    if (magnitude >= 0x7c00u) {
+        bits |= 0x7f800000u; /* infinite or NaN */
+    }
+    memcpy(&value, &bits, sizeof value);
+    if (magnitude < 0x0400u) {
+        value = (float)magnitude * 0x1p-24f;
+    }
+    return half >> 15 ? -value : value;
+}
+
 /* Of a word that is not 0. */
 static inline int lowest_bit(uint64_t word) {
 #ifdef _MSC_VER
