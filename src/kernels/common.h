@@ -70,19 +70,22 @@ static inline void copy_element(void *to, const char *from, size_t size, int swa
     }
 }
 
-/* The number that the bits of an IEEE 754 binary16 stand for. */
+/* The number that the bits of an IEEE 754 binary16 stand for. Its denormal numbers are found as the
+ * difference of two normal ones, since denormal operands may be flushed. */
 static inline float half_value(uint16_t half) {
-    const uint32_t magnitude = half & 0x7fffu;
-    uint32_t bits = (magnitude << 13) + ((127u - 15u) << 23);
-    float value;
-    if (magnitude >= 0x7c00u) {
-        bits |= 0x7f800000u; /* infinite or NaN */
-    }
+    const uint32_t rebias = (127u - 15u) << 23, least = rebias + (1u << 23);
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, raised = magnitude + least;
+    const uint32_t special = magnitude >= (0x7c00u << 13) ? rebias : 0; /* infinite or NaN */
+    uint32_t bits, denormal_bits;
+    float value, base;
+    memcpy(&value, &raised, sizeof value);
+    memcpy(&base, &least, sizeof base);
+    value -= base;
+    memcpy(&denormal_bits, &value, sizeof value);
+    bits = magnitude < (0x0400u << 13) ? denormal_bits : magnitude + rebias + special;
+    bits |= (uint32_t)(half >> 15) << 31;
     memcpy(&value, &bits, sizeof value);
-    if (magnitude < 0x0400u) {
-        value = (float)magnitude * 0x1p-24f;
-    }
-    return half >> 15 ? -value : value;
+    return value;
 }
 
 /* Of a word that is not 0. */
