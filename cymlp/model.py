@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cymlp import _inference, _validate
 from cymlp._batch import Described
+from cymlp._batches import BatchStream, are_batches
 from cymlp._inference import Predictor
 from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, key, stream
@@ -267,16 +270,17 @@ class Sequential:
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any = None, within: str = "") -> Samples:
         """Validate samples for training or evaluation, without changing anything."""
-        return prepare(
-            X,
-            y,
-            sample_weight,
+        return self._preparer()(X, y, sample_weight, within=within)
+
+    def _preparer(self) -> Callable[..., Samples]:
+        """Return `prepare` for the network as it is now."""
+        return partial(
+            prepare,
             loss=self.loss,
             n_inputs=self.n_inputs,
             n_outputs=self.n_outputs,
             dtype=self.dtype,
             input_scale=self.input_scale,
-            within=within,
         )
 
     def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
@@ -290,10 +294,11 @@ class Sequential:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
         batch_size: int = 32,
+        steps_per_epoch: int | None = None,
         validation_data: Any = None,
         shuffle: bool = True,
         sample_weight: Any = None,
@@ -307,19 +312,31 @@ class Sequential:
 
         Parameters
         ----------
-        X : array-like of shape (samples, n_inputs)
+        X : array-like of shape (samples, n_inputs), or an iterable of batches
             Real numbers: an array, a nested list, a data frame of pandas or polars, a matrix of
             scipy.sparse. An array of the network's dtype with contiguous rows is not copied, nor
             one of uint8; a `numpy.memmap` of any dtype and order is read batch by batch.
+
+            Or a generator, or anything else to be iterated over that is not like an array, of
+            ``(X, y)`` or ``(X, y, sample_weight)``. Each is trained on as one batch, while a thread
+            gets the next one from the iterator and checks it. Batches are counted from 0, through
+            all epochs. Where one of them is not right, missing, or the iterator raises, `fit`
+            raises that, with the batch's number, and the network is as the batch before left it.
         y : array-like of shape (samples,) or (samples, n_outputs)
-            Targets, as the loss takes them.
+            Targets, as the loss takes them. None where X yields batches.
         epochs : int, default=1
         batch_size : int, default=32
-            Samples per step; the last batch of an epoch may be smaller.
+            Samples per step; the last batch of an epoch may be smaller. Batches that X yields have
+            the size that they have.
+        steps_per_epoch : int, optional
+            Where X yields batches: how many of them are an epoch. By default an epoch is one pass
+            over X, which only something that can be passed over again, such as a data loader, has
+            several of; a generator has one.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
         shuffle : bool, default=True
-            Whether each epoch visits the samples in a new random order.
+            Whether each epoch visits the samples in a new random order. Batches that X yields are
+            taken as they come.
         sample_weight : array-like of shape (samples,), optional
             Weights of at least 0 in the average over a batch.
         verbose : {0, 1, 2, "auto"}, default="auto"
@@ -349,6 +366,18 @@ class Sequential:
         batch_size = _validate.integer("batch_size", batch_size, low=1)
         shuffle = _validate.boolean("shuffle", shuffle)
         threads = _validate.thread_count("n_threads", n_threads)
+        if are_batches(X):
+            for name, value in (("y", y), ("sample_weight", sample_weight)):
+                if value is not None:
+                    raise TypeError(
+                        f"{name} must be None where X is a {type(X).__name__}, whose batches bring "
+                        "their own"
+                    )
+            return self._fit_batches(X, epochs, steps_per_epoch, validation_data, verbose, threads)
+        if steps_per_epoch is not None:
+            raise ValueError(
+                f"steps_per_epoch must be None, unless X yields batches, got {steps_per_epoch!r}"
+            )
         samples = self._prepare(X, y, sample_weight)
         batch_size = min(batch_size, len(samples))
         validation = self._prepare_validation(validation_data, samples.n_inputs)
@@ -371,6 +400,48 @@ class Sequential:
                     history.record(done, values)
         finally:
             progress.close()
+        return history
+
+    def _fit_batches(
+        self,
+        batches: Iterable[Any],
+        epochs: int,
+        steps_per_epoch: int | None,
+        validation_data: Any,
+        verbose: int | str,
+        threads: int,
+    ) -> History:
+        """Train on batches as they come; see `fit`."""
+        if steps_per_epoch is not None:
+            steps_per_epoch = _validate.integer("steps_per_epoch", steps_per_epoch, low=1)
+        validation = None
+        history = History()
+        stream = BatchStream(batches, self._preparer(), epochs, steps_per_epoch)
+        progress = EpochProgress(epochs, None, verbose)
+        with stream, closing(progress):
+            for epoch in range(epochs):
+                progress.start_epoch(epoch)
+                sums, n_samples = np.zeros(3), 0
+                for samples in stream.epoch():
+                    if epoch == n_samples == 0:
+                        validation = self._prepare_validation(validation_data, samples.n_inputs)
+                        self.build(samples.n_inputs)
+                    results: list[tuple[float, float]] = []
+                    self._network.train(
+                        self._describe(samples), len(samples), results, n_threads=threads
+                    )
+                    n_samples += len(samples)
+                    weight = len(samples) if samples.weight is None else samples.weight.sum()
+                    sums += weight * np.array([*results[0], 1])
+                    if progress.enabled:
+                        progress.update(n_samples, self._logs(*(sums[:2] / sums[2]).tolist()))
+                self._epochs_done += 1
+                logs = self._logs(*(sums[:2] / sums[2]).tolist())
+                if validation is not None:
+                    scores = self._evaluate(validation, threads)
+                    logs |= {f"val_{k}": v for k, v in scores.items()}
+                progress.end_epoch(logs)
+                history.record(epoch, logs)
         return history
 
     def _prepare_validation(self, data: Any, n_inputs: int) -> Samples | None:

@@ -23,6 +23,7 @@ LAYERS = [
     {"layers"},
     {"_lower"},
     {"_config", "data", "datasets", "history", "plots", "progress"},
+    {"_batches"},
     {"model"},
     {"_sklearn"},
     {"_estimator_base"},
