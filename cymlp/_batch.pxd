@@ -6,11 +6,11 @@ from cymlp._dense cimport Inputs
 from cymlp._kernels cimport KernelTable, Targets
 
 
-# How inputs stand in users' memory: as numbers of the network's dtype, as bytes, or as nothing but
-# the numbers that are not zero.
+# How inputs stand in users' memory: as the network's dtype wants them, in any other way, to be
+# converted batch by batch, or as nothing but the numbers that are not zero.
 cdef enum Format:
     REALS
-    BYTES
+    FOREIGN
     NONZEROS
 
 
@@ -21,6 +21,11 @@ cdef struct Samples:
     Format format
     const char* x                   # rows or, with NONZEROS, all values one after the other
     Py_ssize_t x_stride
+    int element                     # FOREIGN: a cymlp_element, ...
+    bint swapped                    # ... whether in the other byte order, ...
+    Py_ssize_t column_stride        # ... from one column to the next, ...
+    double scale                    # ... and what a number is multiplied by
+    Py_ssize_t next_item            # bytes per input of a row in one piece; 0: in many, or another
     const int64_t* row_starts       # NONZEROS: a row's first value, and one more
     const int32_t* columns          # NONZEROS: of each value, ascending within a row
     const int32_t* labels           # NULL where values are given
@@ -34,7 +39,7 @@ cdef struct Samples:
 cdef struct BatchRows:
     const void** x                  # where its inputs stand
     const void** next_x             # where those of the next batch stand in users' memory
-    char* converted                 # room for inputs that stand in users' memory as bytes
+    char* converted                 # room for inputs that are FOREIGN
     Py_ssize_t converted_stride
     uint64_t* nonzeros              # a bit for each of its inputs
     uint32_t* nonzero_starts        # with NONZEROS: see cymlp_nonzeros
@@ -84,10 +89,14 @@ cdef Targets targets_from(
     const Samples* samples, const BatchRows* rows, Py_ssize_t row) noexcept nogil
 
 # Fills `samples` with the addresses of arrays, all of which are checked here. The caller keeps
-# the arrays alive.
+# the arrays alive. Dense inputs are taken times the scale; non-zeros have been multiplied by it.
 cdef int describe(
     Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs,
-    Py_ssize_t n_outputs) except -1
+    Py_ssize_t n_outputs, double scale) except -1
+
+# Says how rows of the network's dtype are read: where they stand or, if the scale is not 1, as
+# FOREIGN.
+cdef void read_as(Samples* samples, Py_ssize_t item_size, double scale) noexcept nogil
 
 
 # Samples with the arrays that they stand in, checked once for all epochs. A sparse matrix takes

@@ -5,9 +5,13 @@ import math
 import numpy as np
 
 from cymlp._dense cimport all_inputs, ceil_div
+from cymlp._kernels import element
+
+from cymlp._kernels cimport CYMLP_SINGLE, CYMLP_WIDE
 
 cdef enum:
     CACHE_LINE = 64
+    PIECE = 64                      # inputs of a row that are converted to be counted
 
 # Inputs that a first layer must have for its zeros to be looked for, units that it must have more
 # than, the rows that are looked at, and the share of non-zeros below which it is faster to multiply
@@ -44,10 +48,9 @@ cdef void gather(
             samples, min(first + b + n_ahead, samples.n_rows - 1))
         if samples.format == REALS:
             rows.x[b] = samples.x + i * samples.x_stride
-        elif samples.format == BYTES:
+        elif samples.format == FOREIGN:
             converted = rows.converted + b * rows.converted_stride
-            kernels.from_bytes(
-                samples.n_inputs, <const uint8_t*> samples.x + i * samples.x_stride, converted)
+            convert(kernels, samples, i, 0, samples.n_inputs, converted)
             rows.x[b] = converted
         else:
             rows.x[b] = samples.x + samples.row_starts[i] * <Py_ssize_t> kernels.item_size
@@ -60,6 +63,17 @@ cdef void gather(
         kernels.find_nonzeros(
             stop - start, samples.n_inputs, rows.x + start, rows.nonzeros + start * rows.n_words,
             rows.n_words)
+
+
+cdef inline void convert(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t i, Py_ssize_t first,
+    Py_ssize_t n, void* out
+) noexcept nogil:
+    """Convert n inputs of sample i, which is FOREIGN, from the first one wanted on."""
+    kernels.convert(
+        n, samples.element, samples.swapped,
+        samples.x + i * samples.x_stride + first * samples.column_stride, samples.column_stride,
+        samples.scale, out)
 
 
 cdef void mark_nonzeros(
@@ -103,18 +117,20 @@ cdef double nonzero_share(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows
 ) noexcept nogil:
     """How many inputs of some samples are not zero, as far as a few of them tell."""
-    cdef Py_ssize_t b, i, j, some = min(n_rows, DENSITY_ROWS), total = 0
-    cdef const uint8_t* bytes
+    cdef Py_ssize_t b, i, j, n, some = min(n_rows, DENSITY_ROWS), total = 0
+    cdef double[PIECE] piece
     cdef const void* row
     for b in range(some):
         i = sample(samples, first + b * n_rows // some)
-        row = samples.x + i * samples.x_stride
         if samples.format == REALS:
+            row = samples.x + i * samples.x_stride
             total += kernels.find_nonzeros(1, samples.n_inputs, &row, NULL, 0)
-        else:
-            bytes = <const uint8_t*> row
-            for j in range(samples.n_inputs):
-                total += bytes[j] != 0
+            continue
+        row = piece
+        for j in range(ceil_div(samples.n_inputs, PIECE)):
+            n = min(<Py_ssize_t> PIECE, samples.n_inputs - j * PIECE)
+            convert(kernels, samples, i, j * PIECE, n, piece)
+            total += kernels.find_nonzeros(1, n, &row, NULL, 0)
     return total / <double> (some * samples.n_inputs)
 
 
@@ -130,10 +146,7 @@ cdef Inputs inputs_of(
     inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL
     inputs.nonzeros.stride = rows.n_words
     inputs.next_rows__b = rows.next_x
-    if samples.format == REALS:
-        inputs.next_item = kernels.item_size
-    elif samples.format == BYTES:
-        inputs.next_item = 1
+    inputs.next_item = samples.next_item
     return inputs
 
 
@@ -151,20 +164,24 @@ cdef char* address(array):
 
 
 cdef int describe(
-    Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs
+    Samples* samples, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs,
+    double scale
 ) except -1:
     cdef const int32_t[::1] label_view
     cdef const double[::1] weight_view
     cdef Py_ssize_t n_rows = x.shape[0]
     samples.n_rows = n_rows
     samples.n_inputs = n_inputs
-    samples.format = format_of(x)
-    if samples.format == NONZEROS:
+    samples.row_starts = NULL
+    samples.columns = NULL
+    samples.format = REALS
+    read_as(samples, dtype.itemsize, scale)
+    if not isinstance(x, np.ndarray):
         _nonzeros(samples, x, dtype)
-    elif samples.format == BYTES:
-        samples.x_stride = _bytes(x, n_inputs, &samples.x)
-    else:
+    elif is_in_place(x, dtype):
         samples.x_stride = _matrix(x, n_rows, n_inputs, dtype, &samples.x)
+    else:
+        _foreign(samples, x)
     samples.values_stride = 0
     samples.values = NULL
     samples.labels = NULL
@@ -185,14 +202,26 @@ cdef int describe(
     return 0
 
 
+cdef void read_as(Samples* samples, Py_ssize_t item_size, double scale) noexcept nogil:
+    samples.element = CYMLP_SINGLE if item_size == sizeof(float) else CYMLP_WIDE
+    samples.swapped = False
+    samples.column_stride = item_size
+    samples.scale = scale
+    samples.next_item = item_size
+    if scale != 1:
+        samples.format = FOREIGN
+
+
 cdef class Described:
     def __cinit__(
-        self, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs
+        self, x, labels, values, weight, dtype, Py_ssize_t n_inputs, Py_ssize_t n_outputs,
+        double scale
     ):
         self.arrays = (x, labels, values, weight)
         self.dtype = dtype
         self.n_outputs = n_outputs
-        describe(&self.samples, x, labels, values, weight, dtype, n_inputs, n_outputs)
+        describe(
+            &self.samples, x, labels, values, weight, dtype, n_inputs, n_outputs, scale)
 
 
 cdef bint _within(const int32_t[::1] labels, Py_ssize_t n_classes) noexcept nogil:
@@ -203,11 +232,10 @@ cdef bint _within(const int32_t[::1] labels, Py_ssize_t n_classes) noexcept nogi
     return True
 
 
-cdef Format format_of(x):
-    """How samples stand in memory: those that `_validate.inputs` returned."""
-    if not isinstance(x, np.ndarray):
-        return NONZEROS
-    return BYTES if x.dtype == np.uint8 else REALS
+cdef bint is_in_place(x, dtype):
+    """Whether an array's rows can be read where they stand."""
+    return x.dtype == dtype and x.flags.aligned and (
+        x.ndim != 2 or x.shape[1] == 1 or x.strides[1] == x.itemsize)
 
 
 cdef int _nonzeros(Samples* samples, x, dtype) except -1:
@@ -229,6 +257,8 @@ cdef int _nonzeros(Samples* samples, x, dtype) except -1:
             if columns[k] <= previous or columns[k] >= samples.n_inputs:
                 raise ValueError("the columns of a sparse row do not ascend within bounds")
             previous = columns[k]
+    samples.format = NONZEROS
+    samples.next_item = 0
     samples.x = address(x.values)
     samples.x_stride = 0
     samples.row_starts = &starts[0]
@@ -236,14 +266,16 @@ cdef int _nonzeros(Samples* samples, x, dtype) except -1:
     return 0
 
 
-cdef Py_ssize_t _bytes(array, Py_ssize_t n_inputs, const char** base) except? -1:
-    """Set the address of a matrix of bytes and return the bytes between its rows."""
-    cdef const uint8_t[:, :] view = array
-    if view.shape[0] == 0 or view.shape[1] != n_inputs or (
-            n_inputs > 1 and view.strides[1] != 1):
-        raise ValueError(f"expected {n_inputs} contiguous columns of bytes")
-    base[0] = <const char*> &view[0, 0]
-    return view.strides[0]
+cdef int _foreign(Samples* samples, array) except -1:
+    """Set the address of a matrix of any dtype, and how its elements are to be read."""
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != samples.n_inputs:
+        raise ValueError(f"expected (samples, {samples.n_inputs}), got {array.shape}")
+    samples.element, samples.swapped = element(array.dtype)
+    samples.x = address(array)
+    samples.x_stride, samples.column_stride = array.strides
+    samples.next_item = array.itemsize if samples.column_stride == array.itemsize else 0
+    samples.format = FOREIGN
+    return 0
 
 
 cdef Py_ssize_t _matrix(
@@ -298,7 +330,7 @@ cdef Py_ssize_t rows_room(
 ):
     cdef Py_ssize_t words = n_rows * ceil_div(n_inputs, kernels.block_rows)
     cdef Py_ssize_t room = 7 * Arena.room(n_rows * sizeof(double))
-    if format == BYTES:
+    if format == FOREIGN:
         room += Arena.room(n_rows * converted_stride(kernels, n_inputs))
     if format == NONZEROS:
         room += Arena.room(words * sizeof(uint32_t))
@@ -327,7 +359,7 @@ cdef BatchRows take_rows(
     rows.converted_stride = converted_stride(kernels, n_inputs)
     rows.nonzeros = NULL
     rows.nonzero_starts = NULL
-    if format == BYTES:
+    if format == FOREIGN:
         rows.converted = address(arena.take(n_rows * rows.converted_stride, np.uint8))
     if format == NONZEROS:
         rows.nonzero_starts = <uint32_t*> address(arena.take(n_rows * rows.n_words, np.uint32))

@@ -20,14 +20,14 @@ from cymlp import _validate
 
 from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
 from cymlp._batch cimport (
-    REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of, rows_from,
-    rows_room, take_rows)
+    FOREIGN, REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of,
+    read_as, rows_from, rows_room, take_rows)
 from cymlp._dense cimport (
     Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_item_norms, n_items, penalty_of)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
 from cymlp._ops cimport (
-    OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION,
-    SAMPLES, Op, copy_samples)
+    OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
+    copy_samples)
 from cymlp._program cimport (
     CHUNK_ROWS, Inferred, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -116,7 +116,7 @@ cdef bint is_ready(Program program, x, Rows* rows) except -1:
             and rows.n_columns == program.n_inputs)
 
 
-cdef Samples samples_of(const Rows* rows) noexcept nogil:
+cdef Samples samples_of(const Rows* rows, Py_ssize_t item_size, double scale) noexcept nogil:
     """Samples without targets."""
     cdef Samples samples
     samples.n_rows = rows.n_rows
@@ -126,6 +126,7 @@ cdef Samples samples_of(const Rows* rows) noexcept nogil:
     samples.columns = NULL
     samples.x = rows.base
     samples.x_stride = rows.stride
+    read_as(&samples, item_size, scale)
     samples.values_stride = 0
     samples.labels = NULL
     samples.values = NULL
@@ -140,7 +141,7 @@ def forward(Program program, x, outputs, int n_threads=0):
     Parameters
     ----------
     program : Program
-    x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
+    x : ndarray of shape (samples, inputs), or SparseRows
     outputs : dict
         By the number of an operation an ndarray of shape (samples, units), C-contiguous, to be
         filled.
@@ -150,7 +151,8 @@ def forward(Program program, x, outputs, int n_threads=0):
     cdef Room room
     cdef int team
     describe(
-        &samples, x, None, None, None, program.dtype, program.n_inputs, program.n_outputs)
+        &samples, x, None, None, None, program.dtype, program.n_inputs, program.n_outputs,
+        program.input_scale)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
     for k, array in outputs.items():
@@ -174,16 +176,17 @@ def predict(Program program, x, int n_threads=0):
     Returns
     -------
     ndarray of shape (samples, outputs), or None
-        None: x is not an array that can be read as it stands, or it is not finite.
+        None: x is not an array that can be read as it stands, or it is not finite, or a large
+        scale may make it so.
     """
     cdef Rows given
     cdef Samples samples
     cdef Room room
     cdef bint finite
     cdef int team
-    if not is_ready(program, x, &given) or given.ndim != 2:
+    if not is_ready(program, x, &given) or given.ndim != 2 or program.input_scale > 1:
         return None
-    samples = samples_of(&given)
+    samples = samples_of(&given, program.kernels.item_size, program.input_scale)
     out = empty((samples.n_rows, program.ops[program.n_ops - 1].n_units), program.dtype)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
@@ -203,7 +206,8 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     cdef Room room
     cdef int team
     describe(
-        &samples, x, labels, values, None, program.dtype, program.n_inputs, program.n_outputs)
+        &samples, x, labels, values, None, program.dtype, program.n_inputs, program.n_outputs,
+        program.input_scale)
     team = team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)
     run(program, &samples, room, &loss[0], &hit[0], False, team)
@@ -449,7 +453,8 @@ cdef class Predictor:
     def __cinit__(self, Program program, Py_ssize_t batch_size):
         self.program = program
         self.batch_size = batch_size
-        self.room = Room(program, min(batch_size, CHUNK_ROWS), 1, REALS)
+        self.room = Room(
+            program, min(batch_size, CHUNK_ROWS), 1, REALS if program.input_scale == 1 else FOREIGN)
 
     def __reduce__(self):
         raise TypeError(
@@ -488,7 +493,7 @@ cdef class Predictor:
         cdef Rows given
         cdef Samples samples
         cdef Py_ssize_t last = program.n_ops - 1
-        if not (is_ready(program, x, &given)
+        if not (program.input_scale <= 1 and is_ready(program, x, &given)
                 and (given.ndim == 2 or self.batch_size == 1)
                 and given.n_rows <= self.batch_size
                 and are_finite(program.kernels, &given)):
@@ -503,7 +508,7 @@ cdef class Predictor:
             self.room.out[last] = data(out)
         else:
             self.room.out[last] = wanted(program, out, &given)
-        samples = samples_of(&given)
+        samples = samples_of(&given, program.kernels.item_size, program.input_scale)
         self.busy = True
         try:
             run(program, &samples, self.room, NULL, NULL, False, 1)
@@ -517,7 +522,7 @@ cdef class Predictor:
         flat = array.ndim == 1 and self.batch_size == 1
         array = _validate.matrix(
             "x", array.reshape(1, -1) if flat else array, self.program.dtype,
-            self.program.n_inputs)
+            self.program.n_inputs, self.program.input_scale)
         if len(array) > self.batch_size:
             raise ValueError(
                 f"x must have at most {self.batch_size} rows, the predictor's batch_size, got "

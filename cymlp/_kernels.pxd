@@ -1,12 +1,24 @@
 """The border to the C kernels, src/kernels.h, whose comments say what each kernel does."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" nogil:
     enum:
         CYMLP_FLOAT32
         CYMLP_FLOAT64
+        CYMLP_UINT8
+        CYMLP_INT8
+        CYMLP_UINT16
+        CYMLP_INT16
+        CYMLP_UINT32
+        CYMLP_INT32
+        CYMLP_UINT64
+        CYMLP_INT64
+        CYMLP_HALF
+        CYMLP_SINGLE
+        CYMLP_WIDE
+        CYMLP_LONG_DOUBLE
         CYMLP_IDENTITY
         CYMLP_RELU
         CYMLP_SIGMOID
@@ -140,7 +152,9 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_units, size_t n_columns, size_t n_inputs,
             const void* const* x_rows__b_i, const void* w__pop, const void* bias__o, int relu,
             void* y__bo, size_t y_stride) noexcept nogil
-        void (*from_bytes)(size_t n, const uint8_t* bytes__n, void* x__n) noexcept nogil
+        void (*convert)(
+            size_t n, int element, int swapped, const void* elements, Py_ssize_t stride,
+            double scale, void* x__n) noexcept nogil
         size_t (*find_nonzeros)(
             size_t n_rows, size_t n_inputs, const void* const* x_rows__b_i, uint64_t* bits__bw,
             size_t bits_stride) noexcept nogil

@@ -42,6 +42,22 @@ OPTIMIZERS = {
     "nesterov": CYMLP_NESTEROV,
     "adam": CYMLP_ADAM,
 }
+# What inputs may be of in users' memory, by kind and size.
+ELEMENTS = {
+    "b1": CYMLP_UINT8,
+    "u1": CYMLP_UINT8,
+    "i1": CYMLP_INT8,
+    "u2": CYMLP_UINT16,
+    "i2": CYMLP_INT16,
+    "u4": CYMLP_UINT32,
+    "i4": CYMLP_INT32,
+    "u8": CYMLP_UINT64,
+    "i8": CYMLP_INT64,
+    f"f{np.dtype(np.longdouble).itemsize}": CYMLP_LONG_DOUBLE,
+    "f2": CYMLP_HALF,
+    "f4": CYMLP_SINGLE,
+    "f8": CYMLP_WIDE,
+}
 DTYPES = {"float32": CYMLP_FLOAT32, "float64": CYMLP_FLOAT64}
 
 cdef int active_index
@@ -111,6 +127,28 @@ cdef const KernelTable* kernel_table(object isa, object dtype) except NULL:
 cdef const KernelTable* active_table(Py_ssize_t item_size) noexcept:
     return ISAS[active_index].tables[
         <int> CYMLP_FLOAT32 if item_size == sizeof(float) else <int> CYMLP_FLOAT64]
+
+
+def element(dtype):
+    """Return the code of a dtype's elements and whether their bytes are swapped.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+
+    Returns
+    -------
+    (int, bool)
+
+    Raises
+    ------
+    ValueError
+        If no kernel reads elements of the dtype.
+    """
+    name = f"{dtype.kind}{dtype.itemsize}"
+    if name not in ELEMENTS:
+        raise ValueError(f"there are no inputs of {dtype}")
+    return ELEMENTS[name], not dtype.isnative
 
 
 cdef Step optimizer_step(
@@ -271,6 +309,17 @@ cdef class Kernels:
             n_rows, n_units, &settings, <const void*> self._address(out, 2), self._stride(out),
             targets, &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
         return values, delta
+
+    def convert(self, x, double scale=1.0):
+        """Return x, a 1-D array of integers or reals of any kind, in the dtype, times scale."""
+        code, swapped = element(x.dtype)
+        if x.ndim != 1:
+            raise ValueError("x must be 1-D")
+        out = np.empty(len(x), self.dtype)
+        self.table.convert(
+            len(x), code, swapped, <const void*> <size_t> x.ctypes.data, x.strides[0], scale,
+            <void*> self._address(out, 1))
+        return out
 
     def all_finite(self, x):
         """Whether no element of x, a 1-D array, is infinite or NaN."""

@@ -261,9 +261,13 @@ def plan_layers(layers: Sequence[Layer], n_inputs: int, *, fuses: bool = True) -
     return plan
 
 
-def lower_layers(plan: Lowering, dtype: np.dtype, key: tuple[int, int]) -> Network:
+def lower_layers(
+    plan: Lowering, dtype: np.dtype, key: tuple[int, int], input_scale: float = 1.0
+) -> Network:
     """Return a network program; key is that of its random numbers, see `_random.key`."""
-    return Network(plan.n_inputs, plan.ops, dtype.name, key)
+    network = Network(plan.n_inputs, plan.ops, dtype.name, key)
+    network.input_scale = input_scale
+    return network
 
 
 def lower_training(

@@ -284,13 +284,14 @@ cdef class Network(Program):
 
         Parameters
         ----------
-        x : ndarray of shape (samples, inputs) of the network's dtype, columns contiguous
+        x : ndarray of shape (samples, inputs), or SparseRows
         labels : ndarray of shape (samples,), int32, or None
         values : ndarray of shape (samples, outputs) of the dtype, columns contiguous, or None
         weight : ndarray of shape (samples,), float64, or None
         """
         return Described(
-            x, labels, values, weight, self.dtype, self.n_inputs, self.n_outputs)
+            x, labels, values, weight, self.dtype, self.n_inputs, self.n_outputs,
+            self.input_scale)
 
     def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
               Py_ssize_t n_epochs=1, shuffle=None, tick=None, bint every_batch=False,

@@ -53,6 +53,7 @@ cdef class Program:
     cdef uint64_t[2] key            # of the random numbers of step 0
     cdef Py_ssize_t n_slots         # of inference's buffers, at least 2
     cdef readonly object dtype
+    cdef public double input_scale  # what inputs are multiplied by on their way in
     cdef readonly list arrays       # per operation a dict of arrays in panels, by name
     cdef list functions             # per operation a user's activation, or None
     cdef bint calls_python

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 class Program:
+    input_scale: float
     def __init__(self, n_inputs: int, layers: list[dict[str, Any]], dtype: DTypeLike) -> None: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...

@@ -53,6 +53,7 @@ cdef class Program:
         self.kernels = kernel_table(None, dtype)
         self.spare = []
         self.is_stale = True
+        self.input_scale = 1
         self.functions = [None] * self.n_ops
         self.ops = <Op*> calloc(self.n_ops, sizeof(Op))
         self.inferred = <Inferred*> calloc(self.n_ops, sizeof(Inferred))

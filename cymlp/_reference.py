@@ -61,6 +61,16 @@ N_SLOTS = {"gradient": 1, "accumulate": 1, "sgd": 0, "momentum": 1, "nesterov": 
 _LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy")
 
 
+# ------------------------------------------------------------------------------------------- inputs
+
+
+def convert(x, dtype, scale=1.0):
+    """Return inputs of any kind of number in a dtype, times a scale that is rounded to it."""
+    dtype = np.dtype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.astype(dtype) * dtype.type(scale)
+
+
 # -------------------------------------------------------------------------------------- activations
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -142,6 +143,7 @@ def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
         return value
     if value is None or isinstance(value, (dict, set, str, bytes)):
         _reject(name, value, "an array", TypeError)
+    _check_frame(name, value, if_strings)
     if is_sparse(value):
         raise TypeError(
             f"{name} must be dense, got the sparse {type(value).__name__}; call .toarray() first"
@@ -157,6 +159,7 @@ def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
     if array.dtype == object:
         if any(isinstance(item, (str, bytes)) for item in array.flat):
             raise TypeError(f"{name} must be numeric, got an array with strings{if_strings}")
+        _refuse_missing(name, array)
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -169,21 +172,89 @@ def numeric(name: str, value: Any, *, if_strings: str = "") -> np.ndarray:
     return array
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def _check_frame(name: str, value: Any, if_strings: str) -> None:
+    """Refuse columns of a pandas or polars data frame that are no numbers, by their names."""
+    if not hasattr(value, "columns") or not hasattr(value, "dtypes"):
+        return
+    for column, kind in zip(value.columns, value.dtypes, strict=True):
+        if hasattr(kind, "is_numeric"):  # polars
+            is_number = kind.is_numeric() or str(kind) == "Boolean"
+        else:  # what a pandas column of objects holds is seen when it is converted
+            is_number = kind.kind in "biuf" or str(kind) == "object"
+        if not is_number:
+            hint = if_strings or "; encode it as numbers first"
+            raise TypeError(f"{name} must be numeric, got column {column!r} of dtype {kind}{hint}")
+    if hasattr(value, "null_count"):  # polars makes NaN of them
+        for column in value.columns:
+            if n_missing := value[column].null_count():
+                raise ValueError(
+                    f"{name} must not have missing values, got {n_missing} in column {column!r}"
+                )
+
+
+def _refuse_missing(name: str, array: np.ndarray) -> None:
+    """Refuse None, pandas.NA and NaT, which are not numbers, in an array of objects."""
+    for where, item in np.ndenumerate(array):
+        if item is None or type(item).__name__ in ("NAType", "NaTType"):
+            place = where[0] if len(where) == 1 else where
+            raise ValueError(f"{name} must not have missing values, got {item} at {place}")
+
+
+# Bytes that a check converts at once.
+_BLOCK = 1 << 20
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield an array in parts that follow its memory, each with the place of its first element."""
+    axis = int(np.argmax(np.abs(array.strides))) if array.ndim else 0
+    if array.size * array.itemsize <= _BLOCK:
+        yield (0,) * array.ndim, array
+        return
+    length = max(1, _BLOCK * array.shape[axis] // (array.size * array.itemsize))
+    for start in range(0, array.shape[axis], length):
+        place = [0] * array.ndim
+        place[axis] = start
+        part = [slice(None)] * array.ndim
+        part[axis] = slice(start, start + length)
+        yield tuple(place), array[tuple(part)]
+
+
+def _is_finite(array: np.ndarray, kind: np.dtype | None = None) -> bool:
+    """Whether an array is finite once it is of a dtype, its own by default."""
+    if array.dtype.kind != "f":
+        return True
     # A finite sum proves that every element is finite, without an array of booleans.
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+        if (kind is None or kind == array.dtype) and np.isfinite(array.sum()):
+            return True
+        for _, block in _blocks(array):
+            block = block if kind is None else block.astype(kind, copy=False)
+            if not np.isfinite(block.sum()) and not np.isfinite(block).all():
+                return False
+    return True
 
 
 def _require_finite(name: str, array: np.ndarray) -> None:
-    if not _is_finite(array):
-        bad = ~np.isfinite(array)
-        where = tuple(int(index) for index in np.argwhere(bad)[0])
-        raise ValueError(
-            f"{name} must be finite, got {array[where]} at "
-            f"{where[0] if len(where) == 1 else where} and {int(bad.sum())} non-finite values in "
-            f"all"
-        )
+    if _is_finite(array):
+        return
+    count, first = 0, tuple(array.shape)
+    for place, block in _blocks(array):
+        bad = ~np.isfinite(block)
+        if found := np.count_nonzero(bad):
+            count += found
+            inside = np.unravel_index(np.argmax(bad), block.shape)
+            first = min(first, tuple(int(a) + b for a, b in zip(inside, place, strict=True)))
+    raise ValueError(
+        f"{name} must be finite, got {array[first]} at "
+        f"{first[0] if len(first) == 1 else first} and {count} non-finite values in all"
+    )
+
+
+def _refuse_too_large(name: str, array: np.ndarray, kind: np.dtype) -> NoReturn:
+    _require_finite(name, array)  # the user's own value, unless the conversion made it infinite
+    raise ValueError(
+        f"{name} holds values too large for {kind.name}: at most {np.finfo(kind).max:.3g}"
+    )
 
 
 def _as(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
@@ -193,11 +264,28 @@ def _as(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
     if not out.flags.aligned:
         out = out.copy()
     if not _is_finite(out):
-        _require_finite(name, array)  # the user's own value, unless the conversion made it infinite
-        raise ValueError(
-            f"{name} holds values too large for {kind.name}: at most {np.finfo(kind).max:.3g}"
-        )
+        _refuse_too_large(name, array, kind)
     return out
+
+
+def _check_scaled(name: str, array: np.ndarray, kind: np.dtype, scale: float) -> None:
+    """Refuse what a scale makes infinite in a dtype."""
+    if scale <= 1:
+        return
+    largest = max(-float(array.min()), float(array.max()))
+    most = float(np.finfo(kind).max)
+    if largest > most / scale * (1 - 1e-12):
+        raise ValueError(
+            f"{name} times input_scale must be at most {most:.3g}, got {largest:g} times {scale:g}"
+        )
+
+
+def scale(name: str, value: Any, kind: np.dtype) -> float:
+    """Return what inputs are multiplied by: a number greater than 0 in a dtype."""
+    number = real(name, value, low=0, closed="neither")
+    if not float(np.finfo(kind).tiny) <= number <= float(np.finfo(kind).max):
+        _reject(name, value, f"a normal number of {kind.name}")
+    return number
 
 
 def finite(name: str, value: Any, kind: np.dtype | None = None) -> np.ndarray:
@@ -205,13 +293,29 @@ def finite(name: str, value: Any, kind: np.dtype | None = None) -> np.ndarray:
     return _as(name, numeric(name, value), np.dtype(np.float64) if kind is None else kind)
 
 
-def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) -> np.ndarray:
+def matrix(
+    name: str, value: Any, kind: np.dtype, n_columns: int | None = None, scale: float = 1.0
+) -> np.ndarray:
     """Return samples as a non-empty finite 2-D array of a dtype with contiguous columns.
 
-    Nothing is copied where the array has the dtype and contiguous columns already.
+    Nothing is copied where the array has the dtype and contiguous columns already. The values must
+    be finite times the scale, too.
     """
-    if is_plain_matrix(value, kind, n_columns):
-        return value
+    if not is_plain_matrix(value, kind, n_columns):
+        value = _contiguous(_as(name, _samples(name, value, n_columns), kind))
+    _check_scaled(name, value, kind, scale)
+    return value
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """Return an array with contiguous columns."""
+    if array.shape[1] > 1 and array.strides[1] != array.itemsize:
+        return np.ascontiguousarray(array)
+    return array
+
+
+def _samples(name: str, value: Any, n_columns: int | None) -> np.ndarray:
+    """Return samples as a non-empty 2-D array of numbers."""
     array = numeric(name, value)
     if array.ndim != 2:
         hint = " (one sample: reshape(1, -1))" if array.ndim == 1 and array.size else ""
@@ -222,9 +326,6 @@ def matrix(name: str, value: Any, kind: np.dtype, n_columns: int | None = None) 
     if array.shape[0] == 0 or array.shape[1] == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     _check_columns(name, array.shape[1], n_columns)
-    array = _as(name, array, kind)
-    if array.shape[1] > 1 and array.strides[1] != array.itemsize:
-        array = np.ascontiguousarray(array)
     return array
 
 
@@ -240,6 +341,7 @@ class SparseRows(NamedTuple):
     columns : ndarray of shape (non-zeros,), int32
         Ascending within a sample.
     values : ndarray of shape (non-zeros,), of the network's dtype
+        Multiplied by the network's input scale.
     """
 
     shape: tuple[int, int]
@@ -268,29 +370,46 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "toarray") and hasattr(value, "tocsr")
 
 
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array stands in a file that is mapped into memory."""
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    return owner is not None
+
+
 def inputs(
-    name: str, value: Any, kind: np.dtype, n_columns: int | None = None
+    name: str, value: Any, kind: np.dtype, n_columns: int | None = None, scale: float = 1.0
 ) -> np.ndarray | SparseRows:
     """Return samples in one of the forms that the core reads.
 
-    A matrix as `matrix` returns it; bytes as they are, without a copy; a scipy.sparse matrix as
-    its non-zeros, whose places are copied, since they will be followed.
+    Bytes, and whatever stands in a mapped file, as they are: the core converts them row by row.
+    A scipy.sparse matrix as its non-zeros, whose places are copied, since they will be followed.
+    Anything else as `matrix` returns it. The scale is the network's input scale.
     """
     if is_sparse(value):
-        return _sparse_rows(name, value, kind, n_columns)
-    if (
-        type(value) is np.ndarray
-        and value.dtype == np.uint8
-        and value.ndim == 2
-        and value.size > 0
-        and (value.shape[1] == 1 or value.strides[1] == 1)
-    ):
-        _check_columns(name, value.shape[1], n_columns)
-        return value
-    return matrix(name, value, kind, n_columns)
+        return _sparse_rows(name, value, kind, n_columns, scale)
+    if is_plain_matrix(value, kind, n_columns):
+        array = value
+    else:
+        array = _samples(name, value, n_columns)
+        mapped = is_mapped(array)
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)
+        if array.dtype == np.uint8:
+            array = array if mapped else _contiguous(array)
+        elif mapped:
+            if not _is_finite(array, kind):
+                _refuse_too_large(name, array, kind)
+        else:
+            array = _contiguous(_as(name, array, kind))
+    _check_scaled(name, array, kind, scale)
+    return array
 
 
-def _sparse_rows(name: str, value: Any, kind: np.dtype, n_columns: int | None) -> SparseRows:
+def _sparse_rows(
+    name: str, value: Any, kind: np.dtype, n_columns: int | None, scale: float
+) -> SparseRows:
     if len(value.shape) != 2:
         raise ValueError(f"{name} must be 2-D, (samples, features), got {len(value.shape)}-D")
     if value.shape[0] == 0 or value.shape[1] == 0:
@@ -301,6 +420,9 @@ def _sparse_rows(name: str, value: Any, kind: np.dtype, n_columns: int | None) -
         csr = csr.copy()
         csr.sum_duplicates()
     values = _as(name, numeric(name, csr.data), kind)
+    if scale != 1 and len(values):
+        _check_scaled(name, values, kind, scale)
+        values = values * kind.type(scale)
     return SparseRows(
         (int(value.shape[0]), int(value.shape[1])),
         np.array(csr.indptr, np.int64),

@@ -25,8 +25,9 @@ class Samples:
 
     Attributes
     ----------
-    x : ndarray of shape (samples, inputs), columns contiguous, or SparseRows
-        Of the network's dtype or uint8.
+    x : ndarray of shape (samples, inputs), or SparseRows
+        Of the network's dtype with contiguous columns, or as it is converted batch by batch:
+        bytes, or whatever stands in a mapped file.
     labels : ndarray of shape (samples,), int32, or None
         Class labels.
     values : ndarray of shape (samples, outputs), of the network's dtype, or None
@@ -66,6 +67,7 @@ def prepare(
     n_inputs: int | None,
     n_outputs: int,
     dtype: np.dtype,
+    input_scale: float = 1.0,
     within: str = "",
 ) -> Samples:
     """Validate samples for training or evaluation.
@@ -83,6 +85,8 @@ def prepare(
         Outputs of the network.
     dtype : numpy.dtype
         Of the network.
+    input_scale : float, default=1.0
+        Of the network.
     within : str, default=""
         What errors say in front of the names of arguments.
 
@@ -95,7 +99,7 @@ def prepare(
     TypeError, ValueError
         If an argument is not what it must be.
     """
-    x = _validate.inputs(within + "X", X, dtype, n_inputs)
+    x = _validate.inputs(within + "X", X, dtype, n_inputs, input_scale)
     weight = None
     if sample_weight is not None:
         weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))

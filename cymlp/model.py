@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from cymlp import _inference, _validate
 from cymlp import metrics as metric_specs
 from cymlp._batch import Described
+from cymlp._batches import BatchStream, are_batches
 from cymlp._fit import (
     Fit,
     Plan,
@@ -47,6 +50,9 @@ class Sequential:
         Of the parameters and of all computation.
     random_state : None, int, numpy.random.Generator or RandomState, default=None
         Seed of the initial parameters and of shuffling. None draws one.
+    input_scale : float, default=1.0
+        What inputs are multiplied by on their way in, wherever they come in: with ``1 / 255``,
+        uint8 images are trained on as numbers from 0 to 1, without a copy of the set.
 
     Attributes
     ----------
@@ -56,6 +62,7 @@ class Sequential:
     n_outputs : int
         Outputs of the last layer.
     dtype : numpy.dtype
+    input_scale : float
     built : bool
         Whether the parameters exist.
     compiled : bool
@@ -94,12 +101,14 @@ class Sequential:
         n_inputs: int | None = None,
         dtype: Any = "float32",
         random_state: Any = None,
+        input_scale: float = 1.0,
     ) -> None:
         self._layers: tuple[Layer, ...] = stack_of("layers", layers)
         if width_of(self._layers, None) is None:
             raise ValueError("layers must have at least one layer with units, such as Dense(10)")
         self._plan: Lowering | None = None
         self._dtype = _validate.dtype("dtype", dtype)
+        self._input_scale = _validate.scale("input_scale", input_scale, self._dtype)
         self._n_inputs: int | None = None
         self.loss: Loss | None = None
         self.optimizer: Optimizer | None = None
@@ -129,6 +138,11 @@ class Sequential:
     def dtype(self) -> np.dtype:
         """Of the parameters and of all computation."""
         return self._dtype
+
+    @property
+    def input_scale(self) -> float:
+        """What inputs are multiplied by on their way in."""
+        return self._input_scale
 
     @property
     def n_inputs(self) -> int | None:
@@ -221,7 +235,9 @@ class Sequential:
         self._n_inputs = n_inputs
 
     def _lower(self, plan: Lowering) -> Any:
-        return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0))
+        return lower_layers(
+            plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale
+        )
 
     def _lower_training(self, network: Any, plan: Lowering) -> None:
         if self.loss is not None and self.optimizer is not None:
@@ -279,15 +295,17 @@ class Sequential:
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any = None, within: str = "") -> Samples:
         """Validate samples for training or evaluation, without changing anything."""
-        return prepare(
-            X,
-            y,
-            sample_weight,
+        return self._preparer()(X, y, sample_weight, within=within)
+
+    def _preparer(self) -> Callable[..., Samples]:
+        """Return `prepare` for the network as it is now."""
+        return partial(
+            prepare,
             loss=self.loss,
             n_inputs=self.n_inputs,
             n_outputs=self.n_outputs,
             dtype=self.dtype,
-            within=within,
+            input_scale=self.input_scale,
         )
 
     def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
@@ -309,10 +327,11 @@ class Sequential:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
         batch_size: int = 32,
+        steps_per_epoch: int | None = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
         validation_freq: int | Collection[int] = 1,
@@ -331,14 +350,27 @@ class Sequential:
 
         Parameters
         ----------
-        X : array-like of shape (samples, n_inputs)
-            Real numbers. An array of the network's dtype with contiguous rows is not copied.
+        X : array-like of shape (samples, n_inputs), or an iterable of batches
+            Real numbers: an array, a nested list, a data frame of pandas or polars, a matrix of
+            scipy.sparse. An array of the network's dtype with contiguous rows is not copied, nor
+            one of uint8; a `numpy.memmap` of any dtype and order is read batch by batch.
+
+            Or a generator, or anything else to be iterated over that is not like an array, of
+            ``(X, y)`` or ``(X, y, sample_weight)``. Each is trained on as one batch, while a thread
+            gets the next one from the iterator and checks it. Batches are counted from 0, through
+            all epochs. Where one of them is not right, missing, or the iterator raises, `fit`
+            raises that, with the batch's number, and the network is as the batch before left it.
         y : array-like of shape (samples,) or (samples, n_outputs)
-            Targets, as the loss takes them.
+            Targets, as the loss takes them. None where X yields batches.
         epochs : int, default=1
             The number that the last epoch ends with: ``epochs - initial_epoch`` are trained.
         batch_size : int, default=32
-            Samples per step; the last batch of an epoch may be smaller.
+            Samples per step; the last batch of an epoch may be smaller. Batches that X yields have
+            the size that they have.
+        steps_per_epoch : int, optional
+            Where X yields batches: how many of them are an epoch. By default an epoch is one pass
+            over X, which only something that can be passed over again, such as a data loader, has
+            several of; a generator has one.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
         validation_split : float, default=0.0
@@ -348,7 +380,8 @@ class Sequential:
             Epochs from one evaluation to the next, or the numbers, from 1, of those that are
             followed by one.
         shuffle : bool, default=True
-            Whether each epoch visits the samples in a new random order.
+            Whether each epoch visits the samples in a new random order. Batches that X yields are
+            taken as they come.
         sample_weight : array-like of shape (samples,), optional
             Weights of at least 0 in the average over a batch.
         class_weight : dict of int to float or "balanced", optional
@@ -395,6 +428,18 @@ class Sequential:
         validation_freq = checked_validation_freq(validation_freq)
         shuffle = _validate.boolean("shuffle", shuffle)
         threads = _validate.thread_count("n_threads", n_threads)
+        if are_batches(X):
+            for name, value in (("y", y), ("sample_weight", sample_weight)):
+                if value is not None:
+                    raise TypeError(
+                        f"{name} must be None where X is a {type(X).__name__}, whose batches bring "
+                        "their own"
+                    )
+            return self._fit_batches(X, epochs, steps_per_epoch, validation_data, verbose, threads)
+        if steps_per_epoch is not None:
+            raise ValueError(
+                f"steps_per_epoch must be None, unless X yields batches, got {steps_per_epoch!r}"
+            )
         samples = self._prepare(X, y, sample_weight)
         validation = self._prepare_validation(validation_data, samples.n_inputs)
         if validation is None and validation_split > 0:
@@ -406,6 +451,48 @@ class Sequential:
         fit = Fit(self, samples, validation, plan, checked_callbacks(callbacks, verbose))
         self.build(samples.n_inputs)
         return fit.run()
+
+    def _fit_batches(
+        self,
+        batches: Iterable[Any],
+        epochs: int,
+        steps_per_epoch: int | None,
+        validation_data: Any,
+        verbose: int | str,
+        threads: int,
+    ) -> History:
+        """Train on batches as they come; see `fit`."""
+        if steps_per_epoch is not None:
+            steps_per_epoch = _validate.integer("steps_per_epoch", steps_per_epoch, low=1)
+        validation = None
+        history = History()
+        stream = BatchStream(batches, self._preparer(), epochs, steps_per_epoch)
+        progress = EpochProgress(epochs, None, verbose)
+        with stream, closing(progress):
+            for epoch in range(epochs):
+                progress.start_epoch(epoch)
+                sums, n_samples = np.zeros(3), 0
+                for samples in stream.epoch():
+                    if epoch == n_samples == 0:
+                        validation = self._prepare_validation(validation_data, samples.n_inputs)
+                        self.build(samples.n_inputs)
+                    results: list[tuple[float, float]] = []
+                    self._network.train(
+                        self._describe(samples), len(samples), results, n_threads=threads
+                    )
+                    n_samples += len(samples)
+                    weight = len(samples) if samples.weight is None else samples.weight.sum()
+                    sums += weight * np.array([*results[0], 1])
+                    if progress.enabled:
+                        progress.update(n_samples, self._logs(*(sums[:2] / sums[2]).tolist()))
+                self._epochs_done += 1
+                logs = self._logs(*(sums[:2] / sums[2]).tolist())
+                if validation is not None:
+                    scores = self._evaluate(validation, threads)
+                    logs |= {f"val_{k}": v for k, v in scores.items()}
+                progress.end_epoch(logs)
+                history.record(epoch, logs)
+        return history
 
     def _prepare_validation(self, data: Any, n_inputs: int) -> Samples | None:
         if data is None:
@@ -638,7 +725,8 @@ class Sequential:
         threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
         out = _inference.predict(self._network, X, threads)
         if out is None:
-            out = self._outputs(_validate.inputs("X", X, self.dtype, self.n_inputs), threads)
+            x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
+            out = self._outputs(x, threads)
         return out
 
     def _outputs(self, x: np.ndarray | _validate.SparseRows, threads: int) -> np.ndarray:
@@ -716,7 +804,7 @@ class Sequential:
         """
         self._require("layer_outputs")
         threads = _validate.thread_count("n_threads", n_threads)
-        x = _validate.inputs("X", X, self.dtype, self.n_inputs)
+        x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
         network, plan = self._network_by_layers()
         outputs = {
             op: np.empty((len(x), width), self.dtype)

@@ -22,8 +22,8 @@ class EpochProgress:
     ----------
     n_epochs : int
         How many epochs the fit will take.
-    n_samples : int
-        How many samples an epoch has.
+    n_samples : int or None
+        How many samples an epoch has; None where that is seen at its end.
     verbose : {0, 1, 2, "auto"}, default="auto"
         0 shows nothing. 1 shows a tqdm bar per epoch on stderr, a widget in a notebook, with the
         running loss and metrics, samples per second and the time left. 2 prints one line per
@@ -54,11 +54,12 @@ class EpochProgress:
     >>> progress.close()
     """
 
-    def __init__(self, n_epochs: int, n_samples: int, verbose: int | str = "auto") -> None:
+    def __init__(self, n_epochs: int, n_samples: int | None, verbose: int | str = "auto") -> None:
         self.verbose, self._tqdm = resolve_verbose(verbose)
         self.enabled = self.verbose != 0
         self._n_epochs = n_epochs
         self._n_samples = n_samples
+        self._n_done = 0
         self._title = ""
         self._started = 0.0
         self._bar: Any = None
@@ -84,18 +85,20 @@ class EpochProgress:
 
     def update(self, samples_done: int, logs: Mapping[str, float]) -> None:
         """Show that `samples_done` samples of the epoch are done, with the values so far."""
+        self._n_done = samples_done
         if self._bar is not None:
             self._bar.set_postfix_str(_joined(logs, ", "), refresh=False)
             self._bar.update(samples_done - self._bar.n)
 
     def end_epoch(self, logs: Mapping[str, float]) -> None:
         """End the epoch with its final values."""
+        n_samples = self._n_done if self._n_samples is None else self._n_samples
         if self._bar is not None:
-            self.update(self._n_samples, logs)
+            self.update(n_samples, logs)
             self.close()
         elif self.verbose == 2:
             seconds = time.perf_counter() - self._started
-            rate = _with_prefix(self._n_samples / max(seconds, 1e-9))
+            rate = _with_prefix(n_samples / max(seconds, 1e-9))
             # Flushed: whoever reads a log through a pipe follows the training too.
             print(
                 f"{self._title}  {_joined(logs, '  ')}  [{seconds:.2f} s, {rate}samples/s]",

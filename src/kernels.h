@@ -32,6 +32,22 @@
 
 enum cymlp_dtype { CYMLP_FLOAT32, CYMLP_FLOAT64, CYMLP_N_DTYPES };
 
+/* Types that inputs may have in users' memory. */
+enum cymlp_element {
+    CYMLP_UINT8,
+    CYMLP_INT8,
+    CYMLP_UINT16,
+    CYMLP_INT16,
+    CYMLP_UINT32,
+    CYMLP_INT32,
+    CYMLP_UINT64,
+    CYMLP_INT64,
+    CYMLP_HALF,
+    CYMLP_SINGLE,
+    CYMLP_WIDE,
+    CYMLP_LONG_DOUBLE
+};
+
 enum cymlp_activation {
     CYMLP_IDENTITY,
     CYMLP_RELU,
@@ -231,8 +247,11 @@ typedef struct cymlp_kernels {
                        const void *const *x_rows__b_i, const void *w__pop, const void *bias__o,
                        int relu, void *y__bo, size_t y_stride);
 
-    /* x = bytes, as numbers from 0 to 255. */
-    void (*from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n);
+    /* x = elements times scale, both rounded to the table's dtype before. The elements are of the
+     * type of a cymlp_element, stride bytes apart, not necessarily aligned; where swapped is not 0,
+     * their bytes stand in the order that is not the machine's. */
+    void (*convert)(size_t n, int element, int swapped, const void *elements, ptrdiff_t stride,
+                    double scale, void *x__n);
 
     /* Fills bits, unless NULL, for rows that hold all inputs; returns how many are not zero. */
     size_t (*find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,

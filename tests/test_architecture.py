@@ -23,7 +23,7 @@ LAYERS = [
     {"layers"},
     {"_lower"},
     {"_config", "_scores", "data", "datasets", "history", "plots", "progress"},
-    {"callbacks"},
+    {"_batches", "callbacks"},
     {"_fit"},
     {"model"},
     {"_sklearn"},

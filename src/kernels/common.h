@@ -61,6 +61,35 @@
 #define RUNS_2_BY_3(X) RUNS_2_BY_2(X) X(0, 3) X(1, 3) X(2, 3)
 #define RUNS_4_BY_2(X) RUNS_2_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
 
+/* Copies an element from anywhere, its bytes in reverse if they are swapped. */
+static inline void copy_element(void *to, const char *from, size_t size, int swapped) {
+    if (!swapped) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i < size; i++) {
+        ((char *)to)[i] = from[size - 1 - i];
+    }
+}
+
+/* The number that the bits of an IEEE 754 binary16 stand for. Its denormal numbers are found as the
+ * difference of two normal ones, since denormal operands may be flushed. */
+static inline float half_value(uint16_t half) {
+    const uint32_t rebias = (127u - 15u) << 23, least = rebias + (1u << 23);
+    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, raised = magnitude + least;
+    const uint32_t special = magnitude >= (0x7c00u << 13) ? rebias : 0; /* infinite or NaN */
+    uint32_t bits, denormal_bits;
+    float value, base;
+    memcpy(&value, &raised, sizeof value);
+    memcpy(&base, &least, sizeof base);
+    value -= base;
+    memcpy(&denormal_bits, &value, sizeof value);
+    bits = magnitude < (0x0400u << 13) ? denormal_bits : magnitude + rebias + special;
+    bits |= (uint32_t)(half >> 15) << 31;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* Of a word that is not 0. */
 static inline int lowest_bit(uint64_t word) {
 #ifdef _MSC_VER

@@ -8,13 +8,6 @@
  * A run of panels passes at once, MOST_FULL whole ones and one of any width, each vector an
  * accumulator in a register: with fewer, each addition would wait for the one before. */
 
-static void NAME(from_bytes)(size_t n, const uint8_t *bytes__n, void *x__n) {
-    REAL *x = (REAL *)x__n;
-    for (size_t j = 0; j < n; j++) {
-        x[j] = (REAL)bytes__n[j];
-    }
-}
-
 static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                                   uint64_t *bits__bw, size_t bits_stride) {
     size_t total = 0;

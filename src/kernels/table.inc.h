@@ -15,6 +15,7 @@
 #include "gemm.inc.h"
 #include "gemv.inc.h"
 #include "dots.inc.h"
+#include "convert.inc.h"
 #include "sparse.inc.h"
 #include "activation.inc.h"
 #include "loss.inc.h"
@@ -39,7 +40,7 @@ static const cymlp_kernels NAME(table) = {
     .dense_tile = NAME(dense_tile),
     .dense_row = NAME(dense_row),
     .dense_dots = NAME(dense_dots),
-    .from_bytes = NAME(from_bytes),
+    .convert = NAME(convert),
     .find_nonzeros = NAME(find_nonzeros),
     .sparse_forward = NAME(sparse_forward),
     .spread_nonzeros = NAME(spread_nonzeros),

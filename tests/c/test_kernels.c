@@ -491,18 +491,30 @@ static size_t inputs_around(size_t n) {
     return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
 }
 
-static void test_from_bytes(void) {
+static void test_convert(void) {
     uint8_t bytes[256 + 19];
     void *x = array(sizeof bytes);
-    now("from_bytes");
     for (size_t j = 0; j < sizeof bytes; j++) {
         bytes[j] = (uint8_t)j;
     }
-    k->from_bytes(sizeof bytes, bytes, x);
-    for (size_t j = 0; j < sizeof bytes; j++) {
-        EXPECT(get(x, j) == (wide)(j % 256), "x", j);
+    for (int stride = -1; stride <= 3; stride++) {
+        const size_t n = stride > 1 ? sizeof bytes / (size_t)stride : sizeof bytes;
+        const uint8_t *from = stride < 0 ? bytes + sizeof bytes - 1 : bytes;
+        now("convert bytes %d apart", stride);
+        k->convert(n, CYMLP_UINT8, 0, from, stride, 1, x);
+        for (size_t j = 0; j < n; j++) {
+            EXPECT(get(x, j) == (wide)from[(ptrdiff_t)j * stride], "x", j);
+        }
+        done();
     }
-    done();
+    for (int swapped = 0; swapped < 2; swapped++) {
+        int16_t pair[2] = {-2, 258};
+        now("convert pairs of bytes, swapped %d", swapped);
+        k->convert(2, CYMLP_INT16, swapped, pair, 2, 0.5, x);
+        EXPECT(get(x, 0) == (swapped ? -128.5L : -1), "x", (size_t)0);
+        EXPECT(get(x, 1) == (swapped ? 256.5L : 129), "x", (size_t)1);
+        done();
+    }
 }
 
 static void test_find_nonzeros(void) {
@@ -1211,7 +1223,7 @@ static void (*const tests[])(void) = {
     test_dense_row,         test_dense_dots,
     test_pack_block,        test_gradient_tile,
     test_column_sum,        test_claim_lines,
-    test_transpose_tile,    test_from_bytes,
+    test_transpose_tile,    test_convert,
     test_find_nonzeros,     test_sparse_forward,
     test_turn_nonzeros,     test_sparse_gradient,
     test_sum_of_squares,    test_all_finite,
