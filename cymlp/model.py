@@ -33,6 +33,7 @@ from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
 from cymlp.losses import LOSSES, BinaryCrossEntropy, Loss
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
+from cymlp.progress import EpochProgress
 
 __all__ = ["Predictor", "Sequential"]
 
