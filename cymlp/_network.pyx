@@ -169,6 +169,7 @@ cdef class Network(Program):
     cdef Norms* norms               # per item of the update
     cdef bint is_plain              # dense layers alone, one on the other: see _train_by_rows
     cdef bint has_constraints
+    cdef bint has_frozen_norms
     cdef char* scratch
     cdef Py_ssize_t scratch_bytes
     cdef RowLayer* row_layers
@@ -188,6 +189,7 @@ cdef class Network(Program):
                 self.n_parameters += item_parameters(op, index)
             self.is_plain = self.is_plain and is_plain(op, k)
             self.has_constraints |= op.dense.max_norm > 0
+            self.has_frozen_norms |= op.kind == OP_BATCH_NORM and op.norm.is_frozen
         self.tensors = <Tensor*> calloc(self.n_ops, sizeof(Tensor))
         self.row_layers = <RowLayer*> calloc(self.n_ops, sizeof(RowLayer))
         if self.tensors == NULL or self.row_layers == NULL:
@@ -432,7 +434,7 @@ cdef class Network(Program):
             if not self._uses_batches(shared):
                 run.slice_rows = min(run.batch_size, SLICE_ROWS)
             self._need_gradients()
-        if not training:
+        if not training or self.has_frozen_norms:
             self._refresh()
         flops = self._step_flops(shared)
         team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
