@@ -54,6 +54,7 @@ cdef class Room:
     cdef Py_ssize_t chunk           # rows
     cdef int team
     cdef Format format
+    cdef bint raised                # by a user's loss; such a room is not given back
 
     def __cinit__(self, Program program, Py_ssize_t chunk, int team, Format format):
         cdef Py_ssize_t i, widest = 0, n_inputs = program.layers[0].n_inputs
@@ -190,7 +191,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     describe(
         &samples, x, labels, values, None, program.dtype, program.layers[0].n_inputs,
         program.n_outputs)
-    team = team_for(program, n_rows, n_threads)
+    team = 1 if program.calls_python else team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)
     run(program, &samples, room, &loss[0], &hit[0], False, team)
     give_back(program, room)
@@ -231,6 +232,7 @@ cdef bint run(
     cdef bint* shared = &finite if checks else NULL
     if flops * n_rows <= RELEASE_FLOPS:
         run_rows(program, samples, 0, n_rows, room, losses, hits, shared, 0, 1)
+        propagate(room.raised)
         return finite
     window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
     for start in range(0, n_rows, window):
@@ -243,7 +245,7 @@ cdef bint run(
                 run_rows(
                     program, samples, start, stop, room, losses, hits, shared, threadid(),
                     cymlp_team_size())
-        propagate(raise_pending_signal() < 0)
+        propagate(room.raised or raise_pending_signal() < 0)
         if not finite:
             break
     return finite
@@ -300,9 +302,11 @@ cdef void run_rows(
             for b in range(n_rows):
                 rows.x[b] = y + b * stride * item
         if evaluates:
-            program._losses(
-                samples, &rows, 0, n_rows, y, stride,
-                buffers + program.n_layers % 2 * room.buffer_bytes, stride)
+            if program._losses(
+                    samples, &rows, 0, n_rows, y, stride,
+                    buffers + program.n_layers % 2 * room.buffer_bytes, stride, denormals):
+                room.raised = True
+                break
             for b in range(n_rows):
                 losses[row + b] = rows.loss[b]
                 if program.wants_accuracy:

@@ -34,7 +34,15 @@ class Kernels:
         self, code: int, y: NDArray[Any], d: NDArray[Any], *, out: NDArray[Any] | None = None
     ) -> NDArray[Any]: ...
     def loss(
-        self, code: int, out: NDArray[Any], target: NDArray[Any], scale: NDArray[np.float64]
+        self,
+        code: int,
+        out: NDArray[Any],
+        target: NDArray[Any],
+        scale: NDArray[np.float64],
+        *,
+        parameter: float = 0.0,
+        smoothing: float = 0.0,
+        unit: NDArray[Any] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
     def all_finite(self, x: NDArray[Any]) -> bool: ...
     def update(

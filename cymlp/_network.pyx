@@ -74,7 +74,7 @@ cdef struct Run:
     double pause_at                 # when to return to Python
     bint late                       # that time had passed by the last look at the clock
     bint pause                      # return to Python after this batch
-    bint stop                       # a signal has raised, at any moment: drop this batch
+    bint stop                       # an exception is set, at any moment: drop this batch
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     int cpu                         # thread 0's, which the others are to leave; -1: they stay
     uint64_t denormals              # thread 0's setting before training
@@ -199,20 +199,27 @@ cdef class Network(Program):
         for i, value in enumerate(values):
             self.set(i // len(names), names[i % len(names)], value)
 
-    def compile(self, int loss, int output_activation, int optimizer, int n_slots, settings,
-                accuracy_threshold):
+    def compile(self, loss, int output_activation, int optimizer, int n_slots, settings,
+                accuracy_threshold, *, double loss_parameter=0, double loss_smoothing=0,
+                loss_unit=None, loss_function=None):
         """Set what training does, with new optimizer slots of zeros.
 
         Parameters
         ----------
         loss, output_activation, optimizer : int
-            Codes. A loss that reads logits goes with the identity as output activation.
+            Codes. A loss that reads logits goes with the identity as output activation. None for
+            the loss: see `loss_function`.
         n_slots : int
             Arrays that the optimizer keeps per parameter, 0 to 2.
         settings : dict
             learning_rate, momentum, beta_1, beta_2, epsilon.
         accuracy_threshold : float or None
             What a single output is compared with; None: accuracy is not computed.
+        loss_parameter, loss_smoothing : float
+        loss_unit : array-like of shape (outputs,), or None
+            What `cymlp_loss_settings` holds.
+        loss_function : callable(y_true, y_pred), optional
+            Instead of a kernel: returns losses, float64, and derivatives, of the network's dtype.
         """
         cdef Py_ssize_t i
         cdef int s
@@ -220,7 +227,7 @@ cdef class Network(Program):
         self._enter()
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
-            self.loss = loss
+            self._set_loss(loss, loss_parameter, loss_smoothing, loss_unit, loss_function)
             self.output_activation = output_activation
             self.optimizer = optimizer
             self.settings = optimizer_step(
@@ -387,9 +394,12 @@ cdef class Network(Program):
         if not run.fused:
             self._need_gradients()
         flops = self._step_flops(shared)
-        team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
+        team = 1
+        if flops > FETCH_FLOPS * self.n_parameters and not self.calls_python:
+            team = threads_for(flops, asked)
         self._need_workspace(run.slice_rows, team, run.samples.format)
-        by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
+        by_rows = (run.fused and run.batch_size == 1 and run.samples.format == REALS
+                   and not self.calls_python)
         if by_rows:
             self.transposes_are_old = True
         elif self.transposes_are_old:
@@ -647,9 +657,11 @@ cdef class Network(Program):
             self._scale(&run.samples, first, row, n_rows, weight)
             i = self.n_layers - 1
             stride = self.strides[i]
-            self._losses(
-                &run.samples, &self.rows, row, n_rows, self._at(self.outputs[i], i, row), stride,
-                self._at(self.deltas[i], i, row), stride)
+            if self._losses(
+                    &run.samples, &self.rows, row, n_rows, self._at(self.outputs[i], i, row),
+                    stride, self._at(self.deltas[i], i, row), stride, run.denormals):
+                run.stop = True
+                return
             for i in range(self.n_layers - 1, -1, -1):
                 self.kernels.activate_backward[self._activation(i)](
                     n_rows, self.layers[i].n_units, self.layers[i].alpha,

@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 
+from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cymlp._batch cimport Arena, address, targets_from
 from cymlp._dense cimport (
@@ -140,17 +142,88 @@ cdef class Program:
         return self.output_activation if layer == self.n_layers - 1 \
             else self.layers[layer].activation
 
-    cdef void _losses(
+    cdef void _set_loss(
+        self, loss, double parameter, double smoothing, unit, function
+    ) except *:
+        """Set the loss: a kernel's code with its settings, or a function."""
+        cdef Py_ssize_t n_units = self.n_outputs
+        array = None
+        if unit is not None:
+            array = np.zeros(padded_size(n_units, self.kernels.lanes), self.dtype)
+            array[:n_units] = unit
+        self.loss = 0 if loss is None else loss
+        self.loss_unit = array
+        self.loss_settings.parameter = parameter
+        self.loss_settings.smoothing = smoothing
+        self.loss_settings.unit__o = NULL if array is None else address(array)
+        self.loss_function = function
+        self.calls_python = function is not None
+
+    cdef bint _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
-        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride,
+        uint64_t denormals
     ) noexcept nogil:
-        """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
         cdef Py_ssize_t n_units = self.layers[self.n_layers - 1].n_units
         cdef Targets targets = targets_from(samples, rows, row)
-        self.kernels.loss[self.loss](
-            n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row, rows.loss + row, delta,
-            delta_stride)
+        cdef bint raised
+        if self.calls_python:
+            cymlp_restore_denormals(denormals)
+            raised = self._function_raises(
+                &targets, rows, row, n_rows, out, out_stride, delta, delta_stride)
+            cymlp_flush_denormals()
+            if raised:
+                return True
+        else:
+            self.kernels.loss[self.loss](
+                n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row,
+                rows.loss + row, delta, delta_stride)
         if self.wants_accuracy:
             self.kernels.accuracy(
                 n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
                 rows.hit + row)
+        return False
+
+    cdef bint _function_raises(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) noexcept with gil:
+        """Call the user's loss; where it raises, leave the exception set, as a signal does."""
+        try:
+            self._call_function(targets, rows, row, n_rows, out, out_stride, delta, delta_stride)
+        except BaseException as error:
+            set_exception(type(error), error)
+            return True
+        return False
+
+    cdef int _call_function(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) except -1:
+        cdef Py_ssize_t b, n_units = self.n_outputs, item = self.kernels.item_size
+        cdef Py_ssize_t n_bytes = n_units * item
+        cdef char* copied
+        cdef const double[::1] losses
+        scale = np.empty((n_rows, 1))
+        y_pred = np.empty((n_rows, n_units), self.dtype)
+        copied = address(y_pred)
+        for b in range(n_rows):
+            memcpy(copied + b * n_bytes, out + b * out_stride * item, n_bytes)
+        if targets.labels__b != NULL:
+            y_true = np.empty(n_rows, np.int32)
+            memcpy(address(y_true), targets.labels__b, n_rows * sizeof(int32_t))
+        else:
+            y_true = np.empty((n_rows, n_units), self.dtype)
+            copied = address(y_true)
+            for b in range(n_rows):
+                memcpy(copied + b * n_bytes, targets.values__b_o[b], n_bytes)
+        memcpy(address(scale), rows.scale + row, n_rows * sizeof(double))
+        values, slopes = self.loss_function(y_true, y_pred)
+        with np.errstate(all="ignore"):
+            slopes = np.ascontiguousarray(scale.astype(self.dtype) * slopes)
+        losses = values
+        copied = address(slopes)
+        for b in range(n_rows):
+            rows.loss[row + b] = losses[b]
+            memcpy(delta + b * delta_stride * item, copied + b * n_bytes, n_bytes)
+        return 0

@@ -11,12 +11,12 @@ import numpy as np
 from cymlp import _inference, _validate
 from cymlp._batch import Described
 from cymlp._inference import Predictor
-from cymlp._lower import check_optimizer, lower_layers, lower_training
+from cymlp._lower import check_loss, check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, key, stream
 from cymlp.data import Samples, prepare
 from cymlp.history import History
 from cymlp.layers import Dense
-from cymlp.losses import LOSSES, Loss
+from cymlp.losses import Loss, resolve
 from cymlp.metrics import METRICS, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
@@ -214,7 +214,7 @@ class Sequential:
     def compile(
         self,
         optimizer: str | Optimizer = "adam",
-        loss: str | Loss = "squared_error",
+        loss: str | Loss | Callable[[Any, Any], tuple[Any, Any]] = "squared_error",
         metrics: Sequence[str | Metric] | None = (),
     ) -> None:
         """Set how the network is trained; the optimizer starts anew.
@@ -223,8 +223,9 @@ class Sequential:
         ----------
         optimizer : str or Optimizer, default="adam"
             One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
-        loss : str or Loss, default="squared_error"
-            One of squared_error, cross_entropy, binary_cross_entropy, or an instance.
+        loss : str, Loss or callable, default="squared_error"
+            A name in the table of `cymlp.losses`, an instance such as ``Huber(delta=2.0)``, or a
+            function of your own, as `cymlp.losses.CustomLoss` describes it.
         metrics : sequence of str or Metric, default=()
             What `fit` and `evaluate` report beside the loss: accuracy.
 
@@ -237,7 +238,8 @@ class Sequential:
         """
         new_optimizer = _validate.spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(new_optimizer, self.dtype)
-        new_loss = _validate.spec("loss", loss, LOSSES)
+        new_loss = resolve("loss", loss)
+        check_loss(new_loss, self.n_outputs, self.dtype)
         metrics = () if metrics is None else metrics
         if isinstance(metrics, (str, Metric)) or not isinstance(metrics, Sequence):
             raise TypeError(f"metrics must be a list of names or metrics, got {metrics!r}")
