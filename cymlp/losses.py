@@ -3,24 +3,24 @@
 Each class is a frozen description without arrays; the kernels of ``src/`` do the work. In the
 formulas a sample has the outputs y_j and the targets t_j, and a sum runs over its outputs.
 
-===================================  ========================  ====================================
-class                                name                      targets
-===================================  ========================  ====================================
-`SquaredError`                       ``squared_error``         numbers
-`AbsoluteError`                      ``absolute_error``        numbers
-`Huber`                              ``huber``                 numbers
-`LogCosh`                            ``log_cosh``              numbers
-`Quantile`                           ``quantile``              numbers
-`Poisson`                            ``poisson``               counts, or numbers of at least 0
-`Gamma`                              ``gamma``                 numbers greater than 0
-`Tweedie`                            ``tweedie``               numbers of at least 0
-`CrossEntropy`                       ``cross_entropy``         class labels, or probabilities
-`BinaryCrossEntropy`                 ``binary_cross_entropy``  numbers within [0, 1]
-`Hinge`                              ``hinge``                 class labels, 0 and 1, or -1 and 1
-`KLDivergence`                       ``kl_divergence``         probabilities
-`Focal`                              ``focal``                 class labels, or numbers within [0, 1]
-`CustomLoss`                         a function                what the function takes
-===================================  ========================  ====================================
+====================  ========================  ======================================
+class                 name                      targets
+====================  ========================  ======================================
+`SquaredError`        ``squared_error``         numbers
+`AbsoluteError`       ``absolute_error``        numbers
+`Huber`               ``huber``                 numbers
+`LogCosh`             ``log_cosh``              numbers
+`Quantile`            ``quantile``              numbers
+`Poisson`             ``poisson``               counts, or numbers of at least 0
+`Gamma`               ``gamma``                 numbers greater than 0
+`Tweedie`             ``tweedie``               numbers of at least 0
+`CrossEntropy`        ``cross_entropy``         class labels, or probabilities
+`BinaryCrossEntropy`  ``binary_cross_entropy``  numbers within [0, 1]
+`Hinge`               ``hinge``                 class labels, 0 and 1, or -1 and 1
+`KLDivergence`        ``kl_divergence``         probabilities
+`Focal`               ``focal``                 class labels, or numbers within [0, 1]
+`CustomLoss`          a function                what the function takes
+====================  ========================  ======================================
 
 Class labels are integers of shape (samples,); everything else has the shape (samples, outputs), or
 (samples,) for one output. Losses with an exponential, softmax or sigmoid output activation in their
@@ -602,6 +602,11 @@ def resolve(name: str, value: Any) -> Loss:
         return value
     if callable(value) and not isinstance(value, (type, Loss)):
         return CustomLoss(value)
+    if not isinstance(value, (str, Loss, type)):
+        raise TypeError(
+            f"{name} must be one of {', '.join(LOSSES)}, an instance of one of their classes, or a "
+            f"function of y_true and y_pred, got {value!r}"
+        )
     return _validate.spec(name, value, LOSSES)
 
 
