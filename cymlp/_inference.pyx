@@ -66,6 +66,7 @@ cdef class Room:
     cdef Py_ssize_t chunk           # rows
     cdef int team
     cdef Format format
+    cdef bint raised                # by a user's function; such a room is not given back
 
     def __cinit__(self, Program program, Py_ssize_t chunk, int team, Format format):
         cdef Py_ssize_t k, widest = 0, n_inputs = program.n_inputs
@@ -208,7 +209,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     describe(
         &samples, x, labels, values, None, program.dtype, program.n_inputs, program.n_outputs,
         program.input_scale)
-    team = team_for(program, n_rows, n_threads)
+    team = 1 if program.calls_loss else team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)
     run(program, &samples, room, &loss[0], &hit[0], False, team)
     give_back(program, room)
@@ -245,7 +246,7 @@ cdef char* data(out) except NULL:
 
 
 cdef int team_for(Program program, Py_ssize_t n_rows, int n_threads) except -1:
-    if program.calls_python:
+    if program.calls_activations:
         return 1
     return threads_for(program._flops_per_row() * n_rows, n_threads)
 
@@ -264,7 +265,7 @@ cdef bint run(
     cdef bint* shared = &finite if checks else NULL
     if flops * n_rows <= RELEASE_FLOPS:
         run_rows(program, samples, 0, n_rows, room, losses, hits, shared, 0, 1)
-        program._raise()
+        propagate(room.raised)
         return finite
     window = max(CHUNK_ROWS, <Py_ssize_t> (INFERENCE_FLOPS / flops)) * team
     for start in range(0, n_rows, window):
@@ -277,8 +278,7 @@ cdef bint run(
                 run_rows(
                     program, samples, start, stop, room, losses, hits, shared, threadid(),
                     cymlp_team_size())
-        program._raise()
-        propagate(raise_pending_signal() < 0)
+        propagate(room.raised or raise_pending_signal() < 0)
         if not finite:
             break
     return finite
@@ -325,18 +325,21 @@ cdef void run_rows(
                 activation = program.inferred[k].activation
                 if evaluates and program.inferred[last].rows_of == k:
                     activation = program.output_activation
-                if infer(program, k, activation, made, &rows, &inputs, n_rows):
+                if infer(program, k, activation, made, &rows, &inputs, n_rows, denormals):
+                    room.raised = True
                     break
             if room.out[k] != NULL and made[k].y != room.out[k] + (
                     row * program.ops[k].n_units * item):
                 copy_rows(room.out[k], program, k, row, n_rows, &made[k])
-        if program.has_raised:
+        if room.raised:
             break
         if evaluates:
             b = 1 if program.inferred[last].slot == 0 else 0
-            program._losses(
-                samples, &rows, 0, n_rows, made[last].y, made[last].stride,
-                buffers + b * room.buffer_bytes, program.ops[last].stride)
+            if program._losses(
+                    samples, &rows, 0, n_rows, made[last].y, made[last].stride,
+                    buffers + b * room.buffer_bytes, program.ops[last].stride, denormals):
+                room.raised = True
+                break
             for b in range(n_rows):
                 losses[row + b] = rows.loss[b]
                 if program.wants_accuracy:
@@ -362,7 +365,7 @@ cdef inline Made place_of(
 
 cdef bint infer(
     Program program, Py_ssize_t k, int activation, const Made* made, const BatchRows* rows,
-    const Inputs* inputs, Py_ssize_t n_rows
+    const Inputs* inputs, Py_ssize_t n_rows, uint64_t denormals
 ) noexcept nogil:
     """Make an operation's outputs for the rows of a chunk; return whether Python code raised."""
     cdef const KernelTable* kernels = program.kernels
@@ -399,7 +402,8 @@ cdef bint infer(
     else:
         kernels.activate[<int> CYMLP_IDENTITY](n_rows, op.n_units, 0, x, x_stride, y, stride)
     if activation == PYTHON_ACTIVATION:
-        return program._call_activation(k, n_rows, y, stride, y, stride)
+        return program._call_activation(
+            k, False, n_rows, y, stride, y, stride, denormals)
     if activation != CYMLP_IDENTITY:
         kernels.activate[activation](n_rows, op.n_units, op.alpha, y, stride, y, stride)
     return False
@@ -510,6 +514,7 @@ cdef class Predictor:
             self.room.out[last] = wanted(program, out, &given)
         samples = samples_of(&given, program.kernels.item_size, program.input_scale)
         self.busy = True
+        self.room.raised = False
         try:
             run(program, &samples, self.room, NULL, NULL, False, 1)
         finally:

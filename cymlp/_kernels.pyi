@@ -43,7 +43,15 @@ class Kernels:
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]: ...
     def loss(
-        self, code: int, out: NDArray[Any], target: NDArray[Any], scale: NDArray[np.float64]
+        self,
+        code: int,
+        out: NDArray[Any],
+        target: NDArray[Any],
+        scale: NDArray[np.float64],
+        *,
+        parameter: float = 0.0,
+        smoothing: float = 0.0,
+        unit: NDArray[Any] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
     def convert(self, x: NDArray[Any], scale: float = 1.0) -> NDArray[Any]: ...
     def all_finite(self, x: NDArray[Any]) -> bool: ...

@@ -29,10 +29,25 @@ ACTIVATIONS = {
 KEEPS_Z = frozenset([name for name, code in ACTIVATIONS.items() if cymlp_keeps_z(code)])
 LOSSES = {
     "squared_error": CYMLP_SQUARED_ERROR,
+    "absolute_error": CYMLP_ABSOLUTE_ERROR,
+    "huber": CYMLP_HUBER,
+    "log_cosh": CYMLP_LOG_COSH,
+    "quantile": CYMLP_QUANTILE,
+    "poisson": CYMLP_POISSON,
+    "gamma": CYMLP_GAMMA,
+    "tweedie": CYMLP_TWEEDIE,
     "cross_entropy": CYMLP_CROSS_ENTROPY,
     "binary_cross_entropy": CYMLP_BINARY_CROSS_ENTROPY,
+    "hinge": CYMLP_HINGE,
+    "kl_divergence": CYMLP_KL_DIVERGENCE,
+    "focal": CYMLP_FOCAL,
     "softmax_cross_entropy": CYMLP_SOFTMAX_CROSS_ENTROPY,
+    "softmax_kl_divergence": CYMLP_SOFTMAX_KL_DIVERGENCE,
     "sigmoid_binary_cross_entropy": CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
+    "sigmoid_focal": CYMLP_SIGMOID_FOCAL,
+    "exponential_poisson": CYMLP_EXPONENTIAL_POISSON,
+    "exponential_gamma": CYMLP_EXPONENTIAL_GAMMA,
+    "exponential_tweedie": CYMLP_EXPONENTIAL_TWEEDIE,
 }
 OPTIMIZERS = {
     "gradient": CYMLP_GRADIENT,

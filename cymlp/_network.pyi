@@ -20,12 +20,17 @@ class Network(Program):
     def set_all(self, names: Sequence[str], values: Sequence[NDArray[Any]]) -> None: ...
     def compile(
         self,
-        loss: int,
+        loss: int | None,
         output_activation: int,
         optimizer: int,
         n_slots: int,
         settings: Mapping[str, float],
         accuracy_threshold: float | None,
+        *,
+        loss_parameter: float = 0.0,
+        loss_smoothing: float = 0.0,
+        loss_unit: Sequence[float] | NDArray[Any] | None = None,
+        loss_function: Callable[..., tuple[NDArray[Any], NDArray[Any]]] | None = None,
     ) -> None: ...
     def restore_iteration(self, iteration: int) -> None: ...
     def describe(

@@ -82,7 +82,7 @@ cdef struct Run:
     bint late                       # that time had passed by the last look at the clock
     bint pause                      # return to Python after this batch
     bint every_batch                # always do
-    bint stop                       # a signal has raised, at any moment: drop this batch
+    bint stop                       # an exception is set, at any moment: drop this batch
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     int cpu                         # thread 0's, which the others are to leave; -1: they stay
     uint64_t denormals              # thread 0's setting before training
@@ -208,23 +208,31 @@ cdef class Network(Program):
         finally:
             self.owner = 0
 
-    def compile(self, int loss, output_activation, int optimizer, int n_slots, settings,
-                accuracy_threshold):
+    def compile(self, loss, output_activation, int optimizer, int n_slots, settings,
+                accuracy_threshold, *, double loss_parameter=0, double loss_smoothing=0,
+                loss_unit=None, loss_function=None):
         """Set what training does, with new optimizer slots of zeros.
 
         Parameters
         ----------
-        loss, optimizer : int
-            Codes.
+        loss : int or None
+            A code; None: see `loss_function`.
         output_activation : int or None
             The code of what the loss is taken of: the identity for one that reads logits. None:
             what the last operation ends with.
+        optimizer : int
+            A code.
         n_slots : int
             Arrays that the optimizer keeps per parameter, 0 to 2.
         settings : dict
             learning_rate, momentum, beta_1, beta_2, epsilon.
         accuracy_threshold : float or None
             What a single output is compared with; None: accuracy is not computed.
+        loss_parameter, loss_smoothing : float
+        loss_unit : array-like of shape (outputs,), or None
+            What `cymlp_loss_settings` holds.
+        loss_function : callable(y_true, y_pred), optional
+            Instead of a kernel: returns losses, float64, and derivatives, of the network's dtype.
         """
         cdef Py_ssize_t k
         cdef int s
@@ -234,7 +242,7 @@ cdef class Network(Program):
         self._enter()
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
-            self.loss = loss
+            self._set_loss(loss, loss_parameter, loss_smoothing, loss_unit, loss_function)
             self.output_activation = (
                 self.ops[self.n_ops - 1].activation if output_activation is None
                 else output_activation)
@@ -437,12 +445,13 @@ cdef class Network(Program):
         if not training or self.has_frozen_norms:
             self._refresh()
         flops = self._step_flops(shared)
-        team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
-        if self.calls_python:
-            team = 1
+        team = 1
+        if flops > FETCH_FLOPS * self.n_parameters and not (
+                self.calls_activations or self.calls_loss):
+            team = threads_for(flops, asked)
         self._need_workspace(run.slice_rows, team, run.samples.format)
         by_rows = (self.is_plain and run.fused and run.batch_size == 1
-                   and run.samples.format == REALS)
+                   and run.samples.format == REALS and not self.calls_loss)
         if by_rows:
             self.transposes_are_old = True
         elif self.transposes_are_old:
@@ -470,7 +479,6 @@ cdef class Network(Program):
                 end_stretch(watch, run.first - before, cymlp_now() - began)
             if optimizer != CYMLP_GRADIENT:
                 self.iteration += ceil_div(run.first - before, run.batch_size)
-            self._raise()
             propagate(run.stop or raise_pending_signal() < 0)
             if tick is not None and tick(
                     run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1)):
@@ -749,7 +757,8 @@ cdef class Network(Program):
                 self._forward(run, mode, inputs, row, start + row, count, begin, stop, thread)
                 if stop == self.n_ops and not run.stop:
                     self._loss(run, run.first + start, row, count, weight)
-                    self._backward(run, mode, row, count, n_rows, stop, begin, thread)
+                    if not run.stop:
+                        self._backward(run, mode, row, count, n_rows, stop, begin, thread)
                 if run.stop:
                     break
             if stop == self.n_ops:
@@ -804,8 +813,8 @@ cdef class Network(Program):
                 row_number, n_rows, mode)
             if self._activation(k) == PYTHON_ACTIVATION:
                 run.stop |= self._call_activation(
-                    k, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row), op.stride,
-                    row_at(self.kernels, op, self.tensors[k].y, row), op.stride)
+                    k, False, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row), op.stride,
+                    row_at(self.kernels, op, self.tensors[k].y, row), op.stride, run.denormals)
             self._look(run, thread, n_rows, op)
             if run.stop:
                 return
@@ -816,10 +825,10 @@ cdef class Network(Program):
         cdef Py_ssize_t last = self.n_ops - 1
         cdef const Op* op = &self.ops[last]
         self._scale(&run.samples, first, row, n_rows, weight)
-        self._losses(
+        run.stop |= self._losses(
             &run.samples, &self.rows, row, n_rows,
             row_at(self.kernels, op, self.tensors[last].y, row), op.stride,
-            row_at(self.kernels, op, self.tensors[last].delta, row), op.stride)
+            row_at(self.kernels, op, self.tensors[last].delta, row), op.stride, run.denormals)
 
     cdef void _backward(
         self, Run* run, const Mode* mode, Py_ssize_t row, Py_ssize_t n_rows,
@@ -832,11 +841,11 @@ cdef class Network(Program):
         cdef Py_ssize_t k
         for k in range(stop - 1, begin - 1, -1):
             if self._activation(k) == PYTHON_ACTIVATION:
-                run.stop |= self._call_derivative(
-                    k, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row),
+                run.stop |= self._call_activation(
+                    k, True, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row),
                     self.ops[k].stride,
                     row_at(self.kernels, &self.ops[k], self.tensors[k].delta, row),
-                    self.ops[k].stride)
+                    self.ops[k].stride, run.denormals)
             else:
                 op_activation_backward(
                     self.kernels, self.ops, self.tensors, k, self._activation(k), row, n_rows)

@@ -4,12 +4,13 @@ from libc.stdint cimport uint64_t
 
 from cymlp._batch cimport BatchRows, Samples
 from cymlp._dense cimport Dense, Parameters, ceil_div
-from cymlp._kernels cimport KernelTable, LossSettings
+from cymlp._kernels cimport KernelTable, LossSettings, Targets
 from cymlp._ops cimport Op
 
 cdef extern from "Python.h":
     # Declared without an exception: where it is called, Cython must not touch the one it sets.
     int raise_pending_signal "PyErr_CheckSignals"()
+    void set_exception "PyErr_SetObject"(object kind, object value)
 
 cdef extern from "denormals.h" nogil:
     uint64_t cymlp_flush_denormals()
@@ -56,14 +57,15 @@ cdef class Program:
     cdef public double input_scale  # what inputs are multiplied by on their way in
     cdef readonly list arrays       # per operation a dict of arrays in panels, by name
     cdef list functions             # per operation a user's activation, or None
-    cdef bint calls_python
+    cdef bint calls_activations     # whether there is one
     cdef bint is_stale              # what _refresh computes
     cdef int loss, output_activation
     cdef LossSettings loss_settings
+    cdef object loss_unit           # the array that they point into
+    cdef object loss_function       # a user's, instead of a kernel; or None
+    cdef bint calls_loss            # whether there is one
     cdef bint wants_accuracy
     cdef double accuracy_threshold
-    cdef object raised              # by a user's function, if has_raised
-    cdef bint has_raised
     cdef list spare                 # memory of inference that no call is using
 
     # Setting up
@@ -84,20 +86,31 @@ cdef class Program:
     # The activation of an operation before a loss, which may read what the output's would be taken
     # of.
     cdef int _activation(self, Py_ssize_t op) noexcept nogil
-    # A user's activation of n_rows rows, and its derivative; whether it raised.
+    # A user's activation of n_rows rows, or the product of deltas and its derivative. Returns
+    # whether an exception has been set; the functions see denormals as they were.
     cdef bint _call_activation(
-        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* y,
-        Py_ssize_t y_stride) noexcept nogil
-    cdef bint _call_derivative(
-        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* d,
-        Py_ssize_t d_stride) noexcept nogil
+        self, Py_ssize_t op, bint derivative, Py_ssize_t n_rows, const char* z,
+        Py_ssize_t z_stride, char* out, Py_ssize_t out_stride, uint64_t denormals) noexcept nogil
+    cdef bint _activation_raises(
+        self, Py_ssize_t op, bint derivative, Py_ssize_t n_rows, const char* z,
+        Py_ssize_t z_stride, char* out, Py_ssize_t out_stride) noexcept with gil
     cdef _view(self, Py_ssize_t op, Py_ssize_t n_rows, const char* rows, Py_ssize_t stride)
-    cdef _result(self, Py_ssize_t op, name, z)
     # Brings what is derived from the parameters for inference up to date with them.
     cdef _refresh(self)
-    cdef _raise(self)
-    # Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs.
-    cdef void _losses(
+    # Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs. Returns whether
+    # an exception has been set, by a function of the user's, which sees denormals as they were.
+    cdef bint _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
-        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride,
+        uint64_t denormals
     ) noexcept nogil
+    cdef void _set_loss(
+        self, loss, double parameter, double smoothing, unit, function) except *
+    cdef bint _function_raises(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) noexcept with gil
+    cdef int _call_function(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) except -1

@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 
+from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cymlp._batch cimport Arena, address, targets_from
 from cymlp._dense cimport (
@@ -84,7 +86,7 @@ cdef class Program:
         else:
             op.activation, op.keeps_z = PYTHON_ACTIVATION, True
             self.functions[k] = activation
-            self.calls_python = True
+            self.calls_activations = True
         op.alpha = spec.get("alpha", 0.0)
         op.is_trainable = spec.get("trainable", True)
         if op.kind == OP_DENSE:
@@ -339,32 +341,37 @@ cdef class Program:
         self.is_stale = False
 
     cdef bint _call_activation(
-        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* y,
-        Py_ssize_t y_stride
+        self, Py_ssize_t op, bint derivative, Py_ssize_t n_rows, const char* z,
+        Py_ssize_t z_stride, char* out, Py_ssize_t out_stride, uint64_t denormals
     ) noexcept nogil:
-        with gil:
-            try:
-                rows = self._view(op, n_rows, z, z_stride)
-                self._view(op, n_rows, y, y_stride)[...] = self._result(
-                    op, "forward", rows.copy())
-                return False
-            except BaseException as error:
-                self.raised, self.has_raised = error, True
-                return True
+        cdef bint raised
+        cymlp_restore_denormals(denormals)
+        raised = self._activation_raises(op, derivative, n_rows, z, z_stride, out, out_stride)
+        cymlp_flush_denormals()
+        return raised
 
-    cdef bint _call_derivative(
-        self, Py_ssize_t op, Py_ssize_t n_rows, const char* z, Py_ssize_t z_stride, char* d,
-        Py_ssize_t d_stride
-    ) noexcept nogil:
-        with gil:
-            try:
-                rows = self._view(op, n_rows, z, z_stride)
-                delta = self._view(op, n_rows, d, d_stride)
-                delta *= self._result(op, "derivative", rows.copy())
-                return False
-            except BaseException as error:
-                self.raised, self.has_raised = error, True
-                return True
+    cdef bint _activation_raises(
+        self, Py_ssize_t op, bint derivative, Py_ssize_t n_rows, const char* z,
+        Py_ssize_t z_stride, char* out, Py_ssize_t out_stride
+    ) noexcept with gil:
+        """Call a user's function; where it raises, leave the exception set, as a signal does."""
+        try:
+            activation = self.functions[op]
+            name = "derivative" if derivative else "forward"
+            rows = self._view(op, n_rows, z, z_stride).copy()
+            shape = rows.shape
+            result = np.asarray(getattr(activation, name)(rows))
+            if result.shape != shape or result.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"activation {activation.name!r}: {name} must return real numbers of shape "
+                    f"{shape}, as it was given, got {result.dtype} of shape {result.shape}")
+            wanted = self._view(op, n_rows, out, out_stride)
+            with np.errstate(all="ignore"):
+                wanted[...] = wanted * result if derivative else result
+        except BaseException as error:
+            set_exception(type(error), error)
+            return True
+        return False
 
     cdef _view(self, Py_ssize_t op, Py_ssize_t n_rows, const char* rows, Py_ssize_t stride):
         """Rows of an operation's outputs as an array, valid as long as the memory is."""
@@ -374,36 +381,74 @@ cdef class Program:
         return np.lib.stride_tricks.as_strided(
             flat, (n_rows, self.ops[op].n_units), (stride * item, item))
 
-    cdef _result(self, Py_ssize_t op, name, z):
-        """What a user's function makes of z, as an array of its shape."""
-        out = np.asarray(getattr(self.functions[op], name)(z))
-        if out.shape != z.shape or out.dtype.kind not in "biuf":
-            raise ValueError(
-                f"activation {self.functions[op].name!r}: {name} must return real numbers of "
-                f"shape {z.shape}, as it was given, got {out.dtype} of shape {out.shape}")
-        return out
-
-    cdef _raise(self):
-        """Raise what a user's function has raised, if it has."""
-        if not self.has_raised:
-            return
-        error, self.raised, self.has_raised = self.raised, None, False
-        raise error
-
-    cdef void _losses(
+    cdef bint _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
-        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride,
+        uint64_t denormals
     ) noexcept nogil:
-        """Loss, its scaled derivative and, where wanted, accuracy of some rows' outputs."""
         cdef Py_ssize_t n_units = self.ops[self.n_ops - 1].n_units
         cdef Targets targets = targets_from(samples, rows, row)
-        self.kernels.loss[self.loss](
-            n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row,
-            rows.loss + row, delta, delta_stride)
+        cdef bint raised
+        if self.calls_loss:
+            cymlp_restore_denormals(denormals)
+            raised = self._function_raises(
+                &targets, rows, row, n_rows, out, out_stride, delta, delta_stride)
+            cymlp_flush_denormals()
+            if raised:
+                return True
+        else:
+            self.kernels.loss[self.loss](
+                n_rows, n_units, &self.loss_settings, out, out_stride, targets, rows.scale + row,
+                rows.loss + row, delta, delta_stride)
         if self.wants_accuracy:
             self.kernels.accuracy(
                 n_rows, n_units, out, out_stride, targets, self.accuracy_threshold,
                 rows.hit + row)
+        return False
+
+    cdef bint _function_raises(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) noexcept with gil:
+        """Call the user's loss; where it raises, leave the exception set, as a signal does."""
+        try:
+            self._call_function(targets, rows, row, n_rows, out, out_stride, delta, delta_stride)
+        except BaseException as error:
+            set_exception(type(error), error)
+            return True
+        return False
+
+    cdef int _call_function(
+        self, const Targets* targets, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,
+        const char* out, Py_ssize_t out_stride, char* delta, Py_ssize_t delta_stride
+    ) except -1:
+        cdef Py_ssize_t b, n_units = self.n_outputs, item = self.kernels.item_size
+        cdef Py_ssize_t n_bytes = n_units * item
+        cdef char* copied
+        cdef const double[::1] losses
+        scale = np.empty((n_rows, 1))
+        y_pred = np.empty((n_rows, n_units), self.dtype)
+        copied = address(y_pred)
+        for b in range(n_rows):
+            memcpy(copied + b * n_bytes, out + b * out_stride * item, n_bytes)
+        if targets.labels__b != NULL:
+            y_true = np.empty(n_rows, np.int32)
+            memcpy(address(y_true), targets.labels__b, n_rows * sizeof(int32_t))
+        else:
+            y_true = np.empty((n_rows, n_units), self.dtype)
+            copied = address(y_true)
+            for b in range(n_rows):
+                memcpy(copied + b * n_bytes, targets.values__b_o[b], n_bytes)
+        memcpy(address(scale), rows.scale + row, n_rows * sizeof(double))
+        values, slopes = self.loss_function(y_true, y_pred)
+        with np.errstate(all="ignore"):
+            slopes = np.ascontiguousarray(scale.astype(self.dtype) * slopes)
+        losses = values
+        copied = address(slopes)
+        for b in range(n_rows):
+            rows.loss[row + b] = losses[b]
+            memcpy(delta + b * delta_stride * item, copied + b * n_bytes, n_bytes)
+        return 0
 
 
 cdef Penalty penalty(values):

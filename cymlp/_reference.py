@@ -42,6 +42,20 @@ Sources
        (hard sigmoid).
 .. [14] M. Abramowitz and I. A. Stegun, *Handbook of Mathematical Functions*, 1964: equations
        26.2.11 and 26.2.14 (normal distribution).
+.. [L1] P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics
+       35, 1964.
+.. [L2] R. Koenker and G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+.. [L3] P. McCullagh and J. A. Nelder, *Generalized Linear Models*, Chapman and Hall 1989: the
+       likelihoods of table 2.1, up to what does not depend on the mean.
+.. [L4] B. Jorgensen, "Exponential dispersion models", Journal of the Royal Statistical Society B
+       49, 1987: the unit deviance of power p, halved, up to what does not depend on the mean.
+.. [L5] C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016,
+       arXiv:1512.00567, section 7 (label smoothing).
+.. [L6] C. Cortes and V. Vapnik, "Support-vector networks", Machine Learning 20, 1995.
+.. [L7] S. Kullback and R. A. Leibler, "On information and sufficiency", Annals of Mathematical
+       Statistics 22, 1951.
+.. [L8] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017, arXiv:1708.02002,
+       equation 5, with the targets of torchvision's ``sigmoid_focal_loss``.
 """
 
 from collections.abc import Callable
@@ -52,13 +66,18 @@ import numpy as np
 #: Output activation and loss that are computed together, from the logits.
 FUSED = {
     ("softmax", "cross_entropy"): "softmax_cross_entropy",
+    ("softmax", "kl_divergence"): "softmax_kl_divergence",
     ("sigmoid", "binary_cross_entropy"): "sigmoid_binary_cross_entropy",
+    ("sigmoid", "focal"): "sigmoid_focal",
+    ("exponential", "poisson"): "exponential_poisson",
+    ("exponential", "gamma"): "exponential_gamma",
+    ("exponential", "tweedie"): "exponential_tweedie",
 }
 
 #: Optimizer name -> number of slot arrays (velocity; first and second moment) per parameter array.
 N_SLOTS = {"gradient": 1, "accumulate": 1, "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
 
-_LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy")
+_LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy", "hinge", "focal", "sigmoid_focal")
 
 
 # ------------------------------------------------------------------------------------------- inputs
@@ -400,8 +419,8 @@ def dense_target(name, target, out):
     Parameters
     ----------
     name : str
-        Loss. For the two cross-entropies over classes a 1-d target holds labels, and becomes
-        one-hot.
+        Loss. A 1-d target of a loss over classes holds labels, and becomes one-hot, unless there is
+        one output.
     target : array_like of shape (samples, units) or (samples,)
     out : ndarray of shape (samples, units)
 
@@ -410,31 +429,87 @@ def dense_target(name, target, out):
     ndarray of shape (samples, units), dtype of `out`
     """
     target = np.asarray(target)
-    if target.ndim == 1 and name in _LABEL_LOSSES:
+    over_classes = "cross_entropy" in name or out.shape[1] > 1
+    if target.ndim == 1 and name in _LABEL_LOSSES and over_classes:
         return one_hot(target, out.shape[1], out.dtype)
     return target.reshape(out.shape).astype(out.dtype)
 
 
-def loss_values(name, out, target, eps=None):
+def _smoothed(t, n_classes, smoothing):
+    """Return (1 - smoothing) * t + smoothing / n_classes, [L5]_."""
+    return (1 - smoothing) * t + smoothing / n_classes
+
+
+def _log_cosh(e):
+    """Return log((exp(e) + exp(-e)) / 2); near zero from cosh e = 1 + 2 sinh(e / 2)**2."""
+    size = np.abs(e)
+    near_zero = np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2)
+    beyond = size + np.log1p(np.exp(-2 * size)) - np.log(e.dtype.type(2))
+    return np.where(size < 1, near_zero, beyond)
+
+
+def _times_log(t):
+    """Return t * log(t), 0 at 0."""
+    return t * np.log(np.where(t > 0, t, 1))
+
+
+def _focal_parts(name, out, t, eps, gamma, alpha):
+    """Return the factor a_j u_j**gamma, u_j itself, and y_j and 1 - y_j, of the focal loss."""
+    if name == "sigmoid_focal":
+        p, q = sigmoid(out), sigmoid(-out)
+    else:
+        p, q = np.clip(out, eps, 1), np.clip(1 - out, eps, 1)
+    wrong = t * q + (1 - t) * p
+    return (alpha * t + (1 - alpha) * (1 - t)) * wrong**gamma, wrong, p, q
+
+
+def _tweedie_parts(z, t, power):
+    """Return t * m**(1 - power) and m**(2 - power) for m = exp(z)."""
+    return t * np.exp((1 - power) * z), np.exp((2 - power) * z)
+
+
+def loss_values(name, out, target, eps=None, *, parameter=0.0, smoothing=0.0, unit=None):
     """Return the loss of every sample, shape (samples,).
 
     Parameters
     ----------
     name : str
-        - ``"squared_error"``: 1/2 sum_j (y_j - t_j)**2
-        - ``"cross_entropy"``: -sum_j t_j log(max(y_j, eps)), [1]_ section 6.2.2.3
-        - ``"binary_cross_entropy"``:
-          -sum_j [t_j log(max(y_j, eps)) + (1 - t_j) log(max(1 - y_j, eps))]
-        - ``"softmax_cross_entropy"``, from logits: -sum_j t_j (z_j - log sum_k exp z_k)
+        With e_j = y_j - t_j, m_j = max(y_j, eps), s_j = 1 where t_j > 0, else -1, t'_j the smoothed
+        targets, w_j = `unit`:
+
+        - ``"squared_error"``: 1/2 sum_j e_j**2
+        - ``"absolute_error"``: sum_j abs(e_j)
+        - ``"huber"``: sum_j of e_j**2 / 2 where abs(e_j) <= d, else d (abs(e_j) - d/2), [L1]_;
+          d is the parameter
+        - ``"log_cosh"``: sum_j log(cosh(e_j))
+        - ``"quantile"``: sum_j max(-w_j e_j, (1 - w_j) e_j), [L2]_
+        - ``"poisson"``: sum_j m_j - t_j log(m_j), [L3]_
+        - ``"gamma"``: sum_j t_j / m_j + log(m_j), [L3]_
+        - ``"tweedie"``: sum_j -t_j m_j**(1-p) / (1-p) + m_j**(2-p) / (2-p), [L4]_; p is the
+          parameter
+        - ``"cross_entropy"``: -sum_j w_j t'_j log(m_j), [1]_ section 6.2.2.3
+        - ``"binary_cross_entropy"``: -sum_j [t'_j log(m_j) + (1 - t'_j) log(max(1 - y_j, eps))]
+        - ``"hinge"``: sum_j max(0, 1 - s_j y_j), [L6]_
+        - ``"kl_divergence"``: sum_j t_j log(t_j / m_j), [L7]_
+        - ``"focal"``: sum_j a_j u_j**gamma c_j, [L8]_, c_j a term of the binary cross-entropy,
+          u_j = t_j (1 - y_j) + (1 - t_j) y_j and a_j = alpha t_j + (1 - alpha) (1 - t_j), with y_j
+          and 1 - y_j within [eps, 1]; gamma is the parameter, alpha the smoothing
+        - ``"softmax_cross_entropy"``, from logits: -sum_j w_j t'_j (z_j - log sum_k exp z_k)
+        - ``"softmax_kl_divergence"``, from logits: the former less the entropy -sum_j t_j log t_j
         - ``"sigmoid_binary_cross_entropy"``, from logits:
-          sum_j [max(z_j, 0) - t_j z_j + log(1 + exp(-abs(z_j)))],
+          sum_j [max(z_j, 0) - t'_j z_j + log(1 + exp(-abs(z_j)))],
           which for targets of 0 and 1 is softplus((1 - 2t) z), [1]_ equation 6.26
+        - ``"sigmoid_focal"``, ``"exponential_poisson"``, ``"exponential_gamma"``,
+          ``"exponential_tweedie"``: of y = sigmoid(z) and m = exp(z), with no bounds
     out : ndarray of shape (samples, units), float
-        Activations y, or logits z for the last two.
+        Activations y, or z for those that are named after an activation.
     target : array_like of shape (samples, units), or (samples,)
-        Labels where 1-d and the loss is a cross-entropy over classes.
+        Labels where 1-d and the loss is one over classes.
     eps : float, default=None
-        Lower bound of the logarithms' arguments; None means ``numpy.finfo(out.dtype).eps``.
+        Lower bound of means and probabilities; None means ``numpy.finfo(out.dtype).eps``.
+    parameter, smoothing : float, default=0.0
+    unit : ndarray of shape (units,), default=None
+        What each loss is told; None for `unit` means ones.
 
     Examples
     --------
@@ -444,33 +519,85 @@ def loss_values(name, out, target, eps=None):
     """
     eps = np.finfo(out.dtype).eps if eps is None else eps
     t = dense_target(name, target, out)
+    w = np.ones_like(out) if unit is None else np.asarray(unit, out.dtype)
+    m = np.maximum(out, eps)
+    error = out - t
     if name == "squared_error":
-        return ((out - t) ** 2).sum(axis=1) / 2
+        return (error**2).sum(axis=1) / 2
+    if name == "absolute_error":
+        return np.abs(error).sum(axis=1)
+    if name == "huber":
+        size = np.abs(error)
+        outside = parameter * (size - parameter / 2)
+        return np.where(size <= parameter, error**2 / 2, outside).sum(axis=1)
+    if name == "log_cosh":
+        return _log_cosh(error).sum(axis=1)
+    if name == "quantile":
+        return np.maximum(-w * error, (1 - w) * error).sum(axis=1)
+    if name == "poisson":
+        return (m - t * np.log(m)).sum(axis=1)
+    if name == "gamma":
+        return (t / m + np.log(m)).sum(axis=1)
+    if name in ("tweedie", "exponential_tweedie"):
+        z = np.log(m) if name == "tweedie" else out
+        of_target, rest = _tweedie_parts(z, t, parameter)
+        return (of_target / (parameter - 1) + rest / (2 - parameter)).sum(axis=1)
     if name == "cross_entropy":
-        return -(t * np.log(np.maximum(out, eps))).sum(axis=1)
+        return -(w * _smoothed(t, out.shape[1], smoothing) * np.log(m)).sum(axis=1)
     if name == "binary_cross_entropy":
-        return -(t * np.log(np.maximum(out, eps)) + (1 - t) * np.log(np.maximum(1 - out, eps))).sum(
-            axis=1
-        )
-    if name == "softmax_cross_entropy":
+        t = _smoothed(t, 2, smoothing)
+        return -(t * np.log(m) + (1 - t) * np.log(np.maximum(1 - out, eps))).sum(axis=1)
+    if name == "hinge":
+        return np.maximum(0, 1 - np.where(t > 0, out, -out)).sum(axis=1)
+    if name == "kl_divergence":
+        return (_times_log(t) - t * np.log(m)).sum(axis=1)
+    if name == "focal":
+        factor, _, p, q = _focal_parts(name, out, t, eps, parameter, smoothing)
+        return -(factor * (t * np.log(p) + (1 - t) * np.log(q))).sum(axis=1)
+    if name in ("softmax_cross_entropy", "softmax_kl_divergence"):
         shifted = out - out.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return (t * (log_sum - shifted)).sum(axis=1)
-    if name == "sigmoid_binary_cross_entropy":
-        return (np.maximum(out, 0) - t * out + np.log1p(np.exp(-np.abs(out)))).sum(axis=1)
+        entropy = -_times_log(t).sum(axis=1) if name == "softmax_kl_divergence" else 0
+        weighted = w * _smoothed(t, out.shape[1], smoothing)
+        return (weighted * (log_sum - shifted)).sum(axis=1) - entropy
+    if name in ("sigmoid_binary_cross_entropy", "sigmoid_focal"):
+        factor = 1
+        if name == "sigmoid_focal":
+            factor = _focal_parts(name, out, t, eps, parameter, smoothing)[0]
+        else:
+            t = _smoothed(t, 2, smoothing)
+        terms = np.maximum(out, 0) - t * out + np.log1p(np.exp(-np.abs(out)))
+        return (factor * terms).sum(axis=1)
+    if name == "exponential_poisson":
+        return (np.exp(out) - t * out).sum(axis=1)
+    if name == "exponential_gamma":
+        return (t * np.exp(-out) + out).sum(axis=1)
     raise KeyError(name)
 
 
-def loss_deltas(name, out, target, eps=None):
+def loss_deltas(name, out, target, eps=None, *, parameter=0.0, smoothing=0.0, unit=None):
     """Return the derivative of every sample's loss with respect to `out`, shape (samples, units).
 
     Parameters as in `loss_values`. The derivatives, in the same order:
 
-    - y_j - t_j
-    - -t_j / max(y_j, eps)
-    - -t_j / max(y_j, eps) + (1 - t_j) / max(1 - y_j, eps)
-    - softmax(z)_j * sum_k t_k - t_j, [2]_ equation 4.109
-    - sigmoid(z_j) - t_j
+    - e_j
+    - the sign of e_j, 0 at 0
+    - e_j within [-d, d]
+    - tanh(e_j)
+    - 1 - w_j where e_j > 0, -w_j where it is less, 0 at 0
+    - 1 - t_j / m_j
+    - (1 - t_j / m_j) / m_j
+    - (m_j**(2-p) - t_j m_j**(1-p)) / m_j
+    - -w_j t'_j / m_j
+    - -t'_j / m_j + (1 - t'_j) / max(1 - y_j, eps)
+    - -s_j where the term is greater than 0, else 0
+    - -t_j / m_j
+    - a_j u_j**gamma (gamma (1 - 2t_j) c_j / u_j - t_j / y_j + (1 - t_j) / (1 - y_j))
+    - softmax(z)_j * sum_k w_k t'_k - w_j t'_j, [2]_ equation 4.109
+    - the same
+    - sigmoid(z_j) - t'_j
+    - with y = sigmoid(z): a_j u_j**gamma (gamma (1 - 2t_j) c_j y_j (1 - y_j) / u_j + y_j - t_j)
+    - m_j - t_j; 1 - t_j / m_j; m_j**(2-p) - t_j m_j**(1-p)
 
     The bounds are not differentiated: a clipped output still gets the (large, finite) slope that
     pulls it back.
@@ -483,16 +610,53 @@ def loss_deltas(name, out, target, eps=None):
     """
     eps = np.finfo(out.dtype).eps if eps is None else eps
     t = dense_target(name, target, out)
+    w = np.ones_like(out) if unit is None else np.asarray(unit, out.dtype)
+    m = np.maximum(out, eps)
+    error = out - t
     if name == "squared_error":
-        return out - t
+        return error
+    if name == "absolute_error":
+        return np.sign(error)
+    if name == "huber":
+        return np.clip(error, -parameter, parameter)
+    if name == "log_cosh":
+        return np.tanh(error)
+    if name == "quantile":
+        return np.where(error > 0, 1 - w, np.where(error < 0, -w, 0))
+    if name == "poisson":
+        return 1 - t / m
+    if name == "gamma":
+        return (1 - t / m) / m
+    if name in ("tweedie", "exponential_tweedie"):
+        z = np.log(m) if name == "tweedie" else out
+        of_target, rest = _tweedie_parts(z, t, parameter)
+        return (rest - of_target) / (m if name == "tweedie" else 1)
     if name == "cross_entropy":
-        return -t / np.maximum(out, eps)
+        return -w * _smoothed(t, out.shape[1], smoothing) / m
     if name == "binary_cross_entropy":
-        return -t / np.maximum(out, eps) + (1 - t) / np.maximum(1 - out, eps)
-    if name == "softmax_cross_entropy":
-        return softmax(out) * t.sum(axis=1, keepdims=True) - t
+        t = _smoothed(t, 2, smoothing)
+        return -t / m + (1 - t) / np.maximum(1 - out, eps)
+    if name == "hinge":
+        sign = np.where(t > 0, out.dtype.type(1), out.dtype.type(-1))
+        return np.where(1 - sign * out > 0, -sign, 0)
+    if name == "kl_divergence":
+        return -t / m
+    if name in ("focal", "sigmoid_focal"):
+        factor, wrong, p, q = _focal_parts(name, out, t, eps, parameter, smoothing)
+        if name == "focal":
+            entropy = -(t * np.log(p) + (1 - t) * np.log(q))
+            return factor * (parameter * (1 - 2 * t) * entropy / wrong - t / p + (1 - t) / q)
+        entropy = np.maximum(out, 0) - t * out + np.log1p(np.exp(-np.abs(out)))
+        return factor * (parameter * (1 - 2 * t) * entropy * p * q / wrong + (1 - t) * p - t * q)
+    if name in ("softmax_cross_entropy", "softmax_kl_divergence"):
+        weighted = w * _smoothed(t, out.shape[1], smoothing)
+        return softmax(out) * weighted.sum(axis=1, keepdims=True) - weighted
     if name == "sigmoid_binary_cross_entropy":
-        return sigmoid(out) - t
+        return sigmoid(out) - _smoothed(t, 2, smoothing)
+    if name == "exponential_poisson":
+        return np.exp(out) - t
+    if name == "exponential_gamma":
+        return 1 - t * np.exp(-out)
     raise KeyError(name)
 
 
@@ -588,7 +752,16 @@ def l2_factors(l2, n_layers, batch_weight):
 
 
 def loss_and_gradients(
-    x, target, weights, activations, loss, *, sample_weight=None, l2=None, eps=None
+    x,
+    target,
+    weights,
+    activations,
+    loss,
+    *,
+    sample_weight=None,
+    l2=None,
+    eps=None,
+    loss_settings=None,
 ):
     """Return the loss of a batch and its derivative with respect to every parameter.
 
@@ -604,14 +777,17 @@ def loss_and_gradients(
         [W1, b1, W2, b2, ...].
     activations : sequence of str
         One name per layer.
-    loss : {"squared_error", "cross_entropy", "binary_cross_entropy"}
-        Computed from the logits where `FUSED` lists the pair of output activation and loss.
+    loss : str
+        One of those of `loss_values` that read activations. Computed from the logits where `FUSED`
+        lists the pair of output activation and loss.
     sample_weight : array_like of shape (samples,), default=None
         None means ones. Where all are zero, so is the average.
     l2 : sequence, default=None
         See `l2_factors`.
     eps : float, default=None
         See `loss_values`.
+    loss_settings : dict, default=None
+        Keyword arguments of `loss_values`.
 
     Returns
     -------
@@ -640,8 +816,9 @@ def loss_and_gradients(
         forward_activations[-1] = "identity"
     outputs = layer_outputs(x, weights, forward_activations)
 
-    value = float(scale @ loss_values(fused or loss, outputs[-1], target, eps))
-    delta = scale[:, None] * loss_deltas(fused or loss, outputs[-1], target, eps)
+    told = loss_settings or {}
+    value = float(scale @ loss_values(fused or loss, outputs[-1], target, eps, **told))
+    delta = scale[:, None] * loss_deltas(fused or loss, outputs[-1], target, eps, **told)
     delta = activate_backward(forward_activations[-1], outputs[-1], delta)
 
     factors = l2_factors(l2, n_layers, batch_weight)

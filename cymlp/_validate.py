@@ -15,6 +15,15 @@ from cymlp._arrays import is_plain_matrix
 Spec = TypeVar("Spec")
 
 DTYPES = ("float32", "float64")
+
+#: Where targets of a loss may lie, by its `Loss.target_range`; an open end is 0.
+RANGES = {
+    "any": (-np.inf, np.inf),
+    "[-1, 1]": (-1.0, 1.0),
+    "[0, 1]": (0.0, 1.0),
+    "[0, inf)": (0.0, np.inf),
+    "(0, inf)": (0.0, np.inf),
+}
 MAX_THREADS = 1024
 
 
@@ -468,12 +477,12 @@ def target_values(
     n_rows: int,
     n_columns: int,
     kind: np.dtype,
-    unit_interval: bool,
+    target_range: str,
     hint: str = "",
 ) -> np.ndarray:
     """Return a numeric array as (n_rows, n_columns) of a dtype; 1-D goes for one column.
 
-    The hint is what an error about the shape ends with.
+    target_range is a key of RANGES. The hint is what an error about the shape ends with.
     """
     if array.ndim == 1 and n_columns == 1:
         array = array[:, None]
@@ -485,9 +494,10 @@ def target_values(
     _same_length(name, array, n_rows)
     if not is_plain_matrix(array, kind):
         array = np.ascontiguousarray(_as(name, array, kind))
-    if unit_interval and (array.min() < 0 or array.max() > 1):
-        wrong = array.min() if array.min() < 0 else array.max()
-        raise ValueError(f"{name} must lie within [0, 1], got {wrong:g}")
+    low, high = RANGES[target_range]
+    if array.min() < low or array.max() > high or (array.min() == 0 and target_range[0] == "("):
+        wrong = array.max() if array.max() > high else array.min()
+        raise ValueError(f"{name} must lie within {target_range}, got {wrong:g}")
     return array
 
 

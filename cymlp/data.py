@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cymlp import _validate
-from cymlp.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from cymlp.losses import CrossEntropy, Loss, Quantile
 
 __all__ = ["Samples", "prepare", "split", "with_class_weight"]
 
@@ -104,20 +104,26 @@ def prepare(
     if sample_weight is not None:
         weight = _validate.sample_weights(within + "sample_weight", sample_weight, len(x))
     y_name = within + "y"
-    takes_labels = isinstance(loss, CrossEntropy)
+    # Labels of a single output name nothing: there 1-D targets are its values.
+    takes_labels = isinstance(loss, CrossEntropy) or bool(
+        loss is not None and loss.takes_labels and n_outputs > 1
+    )
     targets = _validate.numeric(y_name, y, if_strings=_STRING_LABELS if takes_labels else "")
     if takes_labels and targets.ndim == 1:
         labels = _validate.class_labels(y_name, targets, len(x), n_outputs)
         return Samples(x, labels, None, weight)
+    per_level = isinstance(loss, Quantile) and isinstance(loss.levels, tuple)
     values = _validate.target_values(
         y_name,
         targets,
         len(x),
-        n_outputs,
+        1 if per_level else n_outputs,
         dtype,
-        unit_interval=isinstance(loss, (CrossEntropy, BinaryCrossEntropy)),
+        target_range="any" if loss is None else loss.target_range,
         hint="; class labels are 1-D: ravel()" if takes_labels and targets.ndim == 2 else "",
     )
+    if per_level:
+        values = np.repeat(values, n_outputs, axis=1)
     return Samples(x, None, values, weight)
 
 

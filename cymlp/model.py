@@ -22,7 +22,14 @@ from cymlp._fit import (
     checked_validation_freq,
 )
 from cymlp._inference import Predictor
-from cymlp._lower import Lowering, check_optimizer, lower_layers, lower_training, plan_layers
+from cymlp._lower import (
+    Lowering,
+    check_loss,
+    check_optimizer,
+    lower_layers,
+    lower_training,
+    plan_layers,
+)
 from cymlp._random import Purpose, key, stream
 from cymlp._scores import Predictions, scores
 from cymlp.callbacks import Callback
@@ -30,7 +37,7 @@ from cymlp.data import Samples, prepare, split, with_class_weight
 from cymlp.history import History
 from cymlp.initializers import initial_values
 from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
-from cymlp.losses import LOSSES, BinaryCrossEntropy, Loss
+from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import OPTIMIZERS, Optimizer
 from cymlp.progress import EpochProgress
@@ -249,7 +256,7 @@ class Sequential:
     def compile(
         self,
         optimizer: str | Optimizer = "adam",
-        loss: str | Loss = "squared_error",
+        loss: str | Loss | Callable[[Any, Any], tuple[Any, Any]] = "squared_error",
         metrics: Sequence[str | Metric | Callable[..., Any]] | None = (),
     ) -> None:
         """Set how the network is trained; the optimizer starts anew.
@@ -258,16 +265,14 @@ class Sequential:
         ----------
         optimizer : str or Optimizer, default="adam"
             One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
-        loss : str or Loss, default="squared_error"
-            One of squared_error, cross_entropy, binary_cross_entropy, or an instance.
+        loss : str, Loss or callable, default="squared_error"
+            A name in the table of `cymlp.losses`, an instance such as ``Huber(delta=2.0)``, or a
+            function of your own, as `cymlp.losses.CustomLoss` describes it.
         metrics : sequence of str, Metric or callable, default=()
-            What is reported beside the loss. Names are accuracy, top_k_accuracy, precision, recall,
-            f1, roc_auc, mean_squared_error (mse), mean_absolute_error (mae),
-            root_mean_squared_error (rmse), r2, mean_absolute_percentage_error (mape),
-            cosine_similarity and log_loss; instances are those of `cymlp.metrics`. A function of
-            ``(y_true, y_pred)``, such as scikit-learn's, gets predicted classes where targets are
-            class labels, else outputs: see `metrics.FunctionMetric`. `evaluate` reports all,
-            `fit` all of the validation samples and accuracy of the training samples.
+            What is reported beside the loss: names or instances of `cymlp.metrics`, or a function
+            of ``(y_true, y_pred)``, such as scikit-learn's, which gets predicted classes where
+            targets are class labels, else outputs: see `metrics.FunctionMetric`. `evaluate`
+            reports all, `fit` all of the validation samples and accuracy of the training samples.
 
         Raises
         ------
@@ -278,7 +283,8 @@ class Sequential:
         """
         new_optimizer = _validate.spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(new_optimizer, self.dtype)
-        new_loss = _validate.spec("loss", loss, LOSSES)
+        new_loss = resolve("loss", loss)
+        check_loss(new_loss, self.n_outputs, self.dtype)
         new_metrics = metric_specs.checked(
             metrics, self.n_outputs, exclusive=not isinstance(new_loss, BinaryCrossEntropy)
         )

@@ -68,13 +68,28 @@ enum cymlp_activation {
     CYMLP_N_ACTIVATIONS
 };
 
-/* The last two read the logits of a softmax or sigmoid output instead of its probabilities. */
+/* Those that are named after an output activation read what it would be taken of. */
 enum cymlp_loss {
     CYMLP_SQUARED_ERROR,
+    CYMLP_ABSOLUTE_ERROR,
+    CYMLP_HUBER,
+    CYMLP_LOG_COSH,
+    CYMLP_QUANTILE,
+    CYMLP_POISSON,
+    CYMLP_GAMMA,
+    CYMLP_TWEEDIE,
     CYMLP_CROSS_ENTROPY,
     CYMLP_BINARY_CROSS_ENTROPY,
+    CYMLP_HINGE,
+    CYMLP_KL_DIVERGENCE,
+    CYMLP_FOCAL,
     CYMLP_SOFTMAX_CROSS_ENTROPY,
+    CYMLP_SOFTMAX_KL_DIVERGENCE,
     CYMLP_SIGMOID_BINARY_CROSS_ENTROPY,
+    CYMLP_SIGMOID_FOCAL,
+    CYMLP_EXPONENTIAL_POISSON,
+    CYMLP_EXPONENTIAL_GAMMA,
+    CYMLP_EXPONENTIAL_TWEEDIE,
     CYMLP_N_LOSSES
 };
 
@@ -104,8 +119,8 @@ enum { CYMLP_N_SLOTS = 3 };
 
 /* What a loss is told beside outputs and targets; each loss says which of it it reads. */
 typedef struct cymlp_loss_settings {
-    double parameter;    /* Huber's delta, Tweedie's power, the focusing of the focal loss */
-    double smoothing;    /* of labels, the focal loss's weight of ones */
+    double parameter;    /* Huber's delta, Tweedie's power, the focal loss's exponent */
+    double smoothing;    /* of labels; the focal loss's weight of ones */
     const void *unit__o; /* a number per output, in whole vectors: class weights, quantile levels;
                             or NULL */
 } cymlp_loss_settings;

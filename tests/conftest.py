@@ -94,9 +94,13 @@ def random_weights(rng, n_inputs, units, scale=0.5):
 
 def random_target(rng, loss, n_samples, units, labels=False):
     """Return a valid target for a loss; for cross_entropy class probabilities, or labels."""
-    if loss == "squared_error":
+    if loss in ("squared_error", "absolute_error", "huber", "log_cosh", "quantile"):
         return rng.standard_normal((n_samples, units))
-    if loss == "binary_cross_entropy":
+    if loss in ("poisson", "gamma", "tweedie"):
+        return rng.gamma(2, 1, (n_samples, units))
+    if loss == "hinge":
+        return rng.choice([-1.0, 1.0], (n_samples, units))
+    if loss in ("binary_cross_entropy", "focal"):
         return rng.uniform(0, 1, (n_samples, units))
     if labels:
         return rng.integers(0, units, n_samples)

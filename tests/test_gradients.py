@@ -7,9 +7,14 @@ import pytest
 from conftest import make_net, random_target, random_weights
 
 from cymlp import _reference as reference
+from cymlp import losses
 
 ACTIVATIONS = ("identity", "relu", "sigmoid", "tanh", "softmax")
-LOSSES = ("squared_error", "cross_entropy", "binary_cross_entropy")
+LOSSES = tuple(losses.LOSSES)
+#: Losses with a kink, and losses that are undefined for some outputs.
+KINKED = ("absolute_error", "huber", "quantile", "hinge")
+BOUNDED = ("poisson", "gamma", "tweedie", "cross_entropy", "binary_cross_entropy", "kl_divergence")
+BOUNDED += ("focal",)
 N_SAMPLES, N_INPUTS = 5, 4
 WIDTHS = (3, 5, 4)
 
@@ -19,6 +24,35 @@ H = 1e-5
 TOLERANCE = {"rtol": 1e-7, "atol": 1e-8}
 
 
+def name_of(loss):
+    """Return the name of a loss that is given by its name or as a spec."""
+    return loss if isinstance(loss, str) else loss.name
+
+
+def told_of(loss, n_outputs):
+    """Return what the reference is told of a loss."""
+    spec = losses.LOSSES[loss]() if isinstance(loss, str) else loss
+    values = vars(spec)
+    told = {"smoothing": values.get("label_smoothing", values.get("alpha", 0.0))}
+    told["parameter"] = next((values[k] for k in ("delta", "power", "gamma") if k in values), 0.0)
+    told["unit"] = values.get("class_weight")
+    if "levels" in values:
+        told["unit"] = np.broadcast_to(values["levels"], n_outputs)
+    return told
+
+
+def clear_of_kinks(loss, weights, activations, X, target):
+    """Whether steps of H cross no kink of a loss."""
+    if name_of(loss) not in KINKED:
+        return True
+    error = reference.layer_outputs(X, weights, activations)[-1] - target
+    if name_of(loss) == "hinge":
+        error = np.where(target > 0, error, error + 2 * target)  # y - s, the distance to s y = 1
+    size = np.abs(error)
+    at_delta = np.abs(size - loss.delta if isinstance(loss, losses.Huber) else size - 1)
+    return size.min() > 1e-3 and (name_of(loss) != "huber" or at_delta.min() > 1e-3)
+
+
 def away_from_kinks(seed, activations, loss):
     """Draw inputs and weights that make the loss smooth for steps of H around them.
 
@@ -26,7 +60,7 @@ def away_from_kinks(seed, activations, loss):
     within (0.05, 0.95) where the activation alone does not see to that.
     """
     units = [*WIDTHS[: len(activations) - 1], 3]
-    bounded = loss == "squared_error" or activations[-1] in ("sigmoid", "softmax")
+    bounded = name_of(loss) not in BOUNDED or activations[-1] in ("sigmoid", "softmax")
     for attempt in itertools.count():
         assert attempt < 1000, "no smooth case was found"
         rng = np.random.default_rng([seed, attempt])
@@ -72,7 +106,9 @@ def numerical_gradients(net, X, target, sample_weight):
 
 def check(seed, activations, loss, *, weighted=False, l2=None, labels=False):
     rng, X, weights, units = away_from_kinks(seed, activations, loss)
-    target = random_target(rng, loss, N_SAMPLES, units[-1], labels)
+    target = random_target(rng, name_of(loss), N_SAMPLES, units[-1], labels)
+    while not clear_of_kinks(loss, weights, activations, X, target):
+        target = random_target(rng, name_of(loss), N_SAMPLES, units[-1], labels)
     sample_weight = rng.uniform(0.2, 2, N_SAMPLES) if weighted else None
     net = make_net(
         N_INPUTS,
@@ -84,7 +120,14 @@ def check(seed, activations, loss, *, weighted=False, l2=None, labels=False):
     value = net.evaluate(X, target, sample_weight=sample_weight)["loss"]
     gradients = net.gradients(X, target, sample_weight=sample_weight)
     expected_value, expected = reference.loss_and_gradients(
-        X, target, weights, activations, loss, sample_weight=sample_weight, l2=l2
+        X,
+        target,
+        weights,
+        activations,
+        name_of(loss),
+        sample_weight=sample_weight,
+        l2=l2,
+        loss_settings=told_of(loss, units[-1]),
     )
     assert value == pytest.approx(expected_value, rel=1e-13)
     assert max(np.abs(g).max() for g in gradients) > 1e-4, "a gradient of zeros proves nothing"
@@ -103,6 +146,25 @@ def check(seed, activations, loss, *, weighted=False, l2=None, labels=False):
 def test_output_activation_and_loss(isa, output, loss, n_layers):
     hidden = ("tanh", "relu", "sigmoid")[: n_layers - 1]
     check(n_layers, (*hidden, output), loss)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.Huber(delta=0.3),
+        losses.Quantile(levels=0.8),
+        losses.Tweedie(power=1.2),
+        losses.CrossEntropy(label_smoothing=0.2),
+        losses.CrossEntropy(label_smoothing=0.1, class_weight=[0.5, 0, 2]),
+        losses.BinaryCrossEntropy(label_smoothing=0.3),
+        losses.Focal(gamma=0.7, alpha=0.6),
+        losses.Focal(gamma=0, alpha=1),
+    ],
+    ids=str,
+)
+def test_what_losses_are_told(isa, loss, output):
+    check(80, ("tanh", output), loss, weighted=True)
 
 
 @pytest.mark.parametrize("n_layers", [2, 3, 4])

@@ -193,109 +193,211 @@ def test_softmax_of_wide_ranges(kernels, columns):
 
 # ------------------------------------------------------------------------------------------- losses
 
-LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy")
-TARGETS = [(name, "dense") for name in LOSSES] + [(name, "labels") for name in LABEL_LOSSES]
+#: Per loss what it may be told: numbers that both dtypes hold; `unit` is drawn where it is True.
+TOLD = {
+    "huber": [{"parameter": 0.75}],
+    "quantile": [{"unit": True}],
+    "tweedie": [{"parameter": 1.5}, {"parameter": 1.125}],
+    "exponential_tweedie": [{"parameter": 1.5}, {"parameter": 1.875}],
+    "cross_entropy": [{}, {"smoothing": 0.125, "unit": True}],
+    "softmax_cross_entropy": [{}, {"smoothing": 0.125}, {"unit": True}],
+    "binary_cross_entropy": [{}, {"smoothing": 0.125}],
+    "sigmoid_binary_cross_entropy": [{}, {"smoothing": 0.125}],
+    "focal": [{"parameter": 2.0, "smoothing": 0.25}, {"parameter": 1.5, "smoothing": 0.625}],
+    "sigmoid_focal": [
+        {"parameter": 2.0, "smoothing": 0.25},
+        {"parameter": 0.5, "smoothing": 0.625},
+    ],
+}
+MEANS = ("poisson", "gamma", "tweedie")
+PROBABILITIES = ("cross_entropy", "binary_cross_entropy", "kl_divergence", "focal")
+OVER_CLASSES = ("cross_entropy", "kl_divergence", "softmax_cross_entropy", "softmax_kl_divergence")
+LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy", "hinge", "focal", "sigmoid_focal")
+CASES = [
+    (name, kind, told)
+    for name in LOSSES
+    for kind in ("dense", "labels")[: 1 + (name in LABEL_LOSSES)]
+    for told in TOLD.get(name, [{}])
+]
+LOSS_CASES = pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    CASES,
+    ids=["-".join([name, kind, *map(str, told.values())]) for name, kind, told in CASES],
+)
+
+
+def told_in(told, rng, columns, dtype):
+    """Return what a loss is told, with the numbers per column drawn."""
+    if "unit" not in told:
+        return told
+    return {**told, "unit": rng.uniform(0.1, 0.9, columns).astype(dtype)}
 
 
 def loss_case(rng, name, kind, shape, dtype):
     """Return a loss kernel's output and target arguments, of a spread that a network may reach."""
-    if name in ("cross_entropy", "binary_cross_entropy"):
-        out = rng.uniform(0, 1, shape)
+    if name in MEANS or name in PROBABILITIES:
+        out = rng.uniform(0, 4 if name in MEANS else 1, shape)
         out[rng.uniform(size=shape) < 0.05] = 0.0
         out[rng.uniform(size=shape) < 0.05] = 1.0
     else:
         out = 4 * rng.standard_normal(shape)
     if kind == "labels":
         return out.astype(dtype), rng.integers(0, shape[1], shape[0]).astype("int32")
-    if name in LABEL_LOSSES:
+    if name in OVER_CLASSES:
         target = rng.dirichlet(np.ones(shape[1]), shape[0])
-    elif name == "squared_error":
+        target[rng.uniform(size=shape[0]) < 0.2] = np.eye(shape[1])[0]
+    elif name.endswith(MEANS):
+        target = rng.gamma(2, 1, shape)
+        if not name.endswith("gamma"):
+            target[rng.uniform(size=shape) < 0.3] = 0
+    elif name == "hinge":
+        target = rng.choice([-1.0, 0.0, 1.0], shape)
+    elif name in ("absolute_error", "huber", "log_cosh", "quantile", "squared_error"):
         target = rng.standard_normal(shape)
+        same = rng.uniform(size=shape) < 0.05
+        target[same] = out[same] = 0.5
     else:
         target = rng.uniform(0, 1, shape)
+        target[rng.uniform(size=shape) < 0.2] = 0.0
+        target[rng.uniform(size=shape) < 0.2] = 1.0
     return out.astype(dtype), target.astype(dtype)
 
 
-def loss_tolerances(name, out, target, eps):
+def loss_tolerances(name, out, t, eps, *, parameter=0.0, smoothing=0.0, unit=None):
     """Return bounds on the errors of a loss's values and (unscaled) derivatives.
 
-    `out` and `target` are wide. A value is a sum over the columns of terms that carry a few
-    roundings each, in the element type at worst.
+    `out` and `t` are wide. A value is a sum over the columns of terms that carry a few roundings
+    each, in the element type at worst. A power errs by that of its logarithm.
     """
     columns = out.shape[1]
-    t = reference.dense_target(name, target, out)
     terms = columns / 2 + 6
+    w = 1 if unit is None else unit
+    y, rest = np.maximum(out, eps), np.maximum(1 - out, eps)
+    size, error = 1 + np.abs(out), np.abs(out - t)
     if name == "squared_error":
-        value = ((out - t) ** 2).sum(axis=1)
-        return eps * terms * value, eps * (np.abs(out) + np.abs(t))
-    if name == "cross_entropy":
-        y = np.maximum(out, eps)
-        return eps * terms * (t * (1 + np.abs(np.log(y)))).sum(axis=1), 2 * eps * t / y
-    if name == "binary_cross_entropy":
-        y, rest = np.maximum(out, eps), np.maximum(1 - out, eps)
-        value = (t * (1 + np.abs(np.log(y))) + (1 - t) * (1 + np.abs(np.log(rest)))).sum(axis=1)
-        return eps * terms * value, 3 * eps * (t / y + (1 - t) / rest)
-    if name == "softmax_cross_entropy":
+        value, delta = error**2, np.abs(out) + np.abs(t)
+    elif name == "absolute_error":
+        value, delta = error, 0 * error
+    elif name == "huber":
+        delta = np.minimum(error, parameter)
+        value = delta * error
+    elif name == "log_cosh":
+        value = np.where(error < 0.5, error**2 / 2, error + 1)
+        delta = 3 * np.tanh(error)
+    elif name == "quantile":
+        value, delta = error, 0 * error + 1
+    elif name == "poisson":
+        value, delta = y + t * (1 + np.abs(np.log(y))), 2 * (1 + t / y)
+    elif name == "gamma":
+        value, delta = t / y + 1 + np.abs(np.log(y)), 3 * (1 + t / y) / y
+    elif name in ("tweedie", "exponential_tweedie"):
+        z = np.log(y) if name == "tweedie" else out
+        a, b = t * np.exp((1 - parameter) * z), np.exp((2 - parameter) * z)
+        value = (a / (parameter - 1) + b / (2 - parameter)) * (1 + np.abs(z))
+        delta = 4 * (a + b) * (1 + np.abs(z)) / (y if name == "tweedie" else 1)
+    elif name == "exponential_poisson":
+        value, delta = np.exp(out) + np.abs(t * out), 3 * (np.exp(out) + t)
+    elif name == "exponential_gamma":
+        value, delta = t * np.exp(-out) + np.abs(out), 4 * (1 + t * np.exp(-out))
+    elif name == "cross_entropy":
+        t = w * ((1 - smoothing) * t + smoothing / columns)
+        value, delta = t * (1 + np.abs(np.log(y))), (4 if smoothing else 2) * t / y
+    elif name == "binary_cross_entropy":
+        t = (1 - smoothing) * t + smoothing / 2
+        value = t * (1 + np.abs(np.log(y))) + (1 - t) * (1 + np.abs(np.log(rest)))
+        delta = 3 * (t / y + (1 - t) / rest)
+        if smoothing:  # 1 - t errs by an ulp of t
+            value, delta = value + t * np.abs(np.log(rest)), delta + t / rest + 2 * t / y
+    elif name == "hinge":
+        value, delta = size, 0 * size
+    elif name == "kl_divergence":
+        log_t = np.abs(np.log(np.where(t > 0, t, 1)))
+        value, delta = t * (1 + log_t + np.abs(np.log(y))), t / y
+    elif name in ("focal", "sigmoid_focal"):
+        p, q = (y, rest) if name == "focal" else (reference.sigmoid(out), reference.sigmoid(-out))
+        wrong = t * q + (1 - t) * p
+        share = (smoothing * t + (1 - smoothing) * (1 - t)) * wrong**parameter
+        share *= 1 + parameter * (1 + np.abs(np.log(wrong)))
+        if name == "focal":
+            entropy = t * (1 + np.abs(np.log(p))) + (1 - t) * (1 + np.abs(np.log(q)))
+            delta = 6 * share * (parameter * entropy / wrong + t / p + (1 - t) / q)
+        else:
+            entropy = size + np.abs(t * out)
+            delta = 6 * share * (parameter * entropy * p * q / wrong + (1 - t) * p + t * q)
+        value = share * entropy
+    elif name in ("softmax_cross_entropy", "softmax_kl_divergence"):
+        log_t = np.abs(np.log(np.where(t > 0, t, 1))) if name == "softmax_kl_divergence" else 0
+        t = w * ((1 - smoothing) * t + smoothing / columns)
         spread = np.abs(out - out.max(axis=1, keepdims=True))
-        value = (t * (1 + spread + np.abs(out))).sum(axis=1) + np.log(columns)
+        value = t * (1 + spread + np.abs(out) + log_t) + np.log(columns) / columns
         y = reference.softmax(out)
         # One more eps of t: the twin sums the targets, the kernel may take their sum to be one.
-        return eps * terms * value, eps * ((terms + spread) * y + 2 * t + terms * y)
-    value = (np.abs(out) + np.abs(t * out) + 1).sum(axis=1)
-    return eps * terms * value, 4 * eps * (reference.sigmoid(out) + t)
+        delta = (terms + spread) * y + (4 if smoothing else 2) * t + terms * y
+    else:
+        value = size + np.abs(t * out)
+        delta = 4 * (reference.sigmoid(out) + t + smoothing)
+    return eps * terms * value.sum(axis=1), eps * delta
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("name", "kind"), TARGETS, ids=map("-".join, TARGETS))
-def test_loss(kernels, name, kind, variant):
+@LOSS_CASES
+def test_loss(kernels, name, kind, told):
     rng = np.random.default_rng(5)
     eps = eps_of(kernels)
-    for shape in shapes(kernels):
+    for index, shape in enumerate(shapes(kernels)):
+        variant = list(VARIANTS)[(index + index // 3) % 3]
         out, target = loss_case(rng, name, kind, shape, kernels.dtype)
         out = VARIANTS[variant](out)
         if kind == "dense":
             target = VARIANTS[variant](target)
         scale = rng.uniform(0, 1, shape[0])
+        settings = told_in(told, rng, shape[1], kernels.dtype)
         before = out.copy(), target.copy(), scale.copy()
-        values, delta = kernels.loss(LOSSES[name], out, target, scale)
+        values, delta = kernels.loss(LOSSES[name], out, target, scale, **settings)
         assert values.dtype == "float64"
         assert delta.dtype == kernels.dtype
         for argument, copied in zip((out, target, scale), before, strict=True):
             assert (argument == copied).all(), f"{shape}: an input was modified"
 
         wide = out.astype(wider(kernels))
-        wide_target = target if kind == "labels" else target.astype(wider(kernels))
+        if kind == "labels":
+            wide_target = reference.one_hot(target, shape[1], wide.dtype)
+        else:
+            wide_target = target.astype(wide.dtype)
+        if "unit" in settings:
+            settings = {**settings, "unit": settings["unit"].astype(wide.dtype)}
         wide_scale = scale.astype(wider(kernels))[:, None]
-        value_error, delta_error = loss_tolerances(name, wide, wide_target, eps)
+        value_error, delta_error = loss_tolerances(name, wide, wide_target, eps, **settings)
         message = f"{name} of {variant} {shape}"
-        expected = reference.loss_values(name, wide, wide_target, eps)
+        expected = reference.loss_values(name, wide, wide_target, eps, **settings)
         assert_within(values, expected, value_error, message)
-        expected = wide_scale * reference.loss_deltas(name, wide, wide_target, eps)
+        expected = wide_scale * reference.loss_deltas(name, wide, wide_target, eps, **settings)
         tolerance = wide_scale * delta_error + eps * np.abs(expected)
         assert_within(delta, expected, tolerance, f"derivative of {message}")
 
 
-@pytest.mark.parametrize(("name", "kind"), TARGETS, ids=map("-".join, TARGETS))
-def test_loss_of_extremes_is_no_nan(kernels, name, kind):
+@LOSS_CASES
+def test_loss_of_extremes_is_no_nan(kernels, name, kind, told):
     z = extreme_values(kernels.dtype)
     columns = 4
     out = z[: z.size // columns * columns].reshape(-1, columns)
-    if name in ("cross_entropy", "binary_cross_entropy"):
+    if name in ("cross_entropy", "binary_cross_entropy", "kl_divergence"):
         out = np.clip(np.abs(out), 0, 1)
     rng = np.random.default_rng(6)
     if kind == "labels":
         target = rng.integers(0, columns, len(out)).astype("int32")
     else:
         target = reference.one_hot(rng.integers(0, columns, len(out)), columns, kernels.dtype)
-    values, delta = kernels.loss(LOSSES[name], out, target, np.ones(len(out)))
+    settings = told_in(told, rng, columns, kernels.dtype)
+    values, delta = kernels.loss(LOSSES[name], out, target, np.ones(len(out)), **settings)
     assert not np.isnan(values).any()
-    assert (values >= 0).all()
+    if not name.endswith(MEANS):
+        assert (values >= 0).all()
     assert not np.isnan(delta).any()
-    if "cross_entropy" in name:
+    if name != "squared_error":
         assert np.isfinite(delta).all()
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "kl_divergence"])
 def test_probability_of_zero_is_clipped(kernels, loss):
     """A target that the output rules out costs log(eps), with the slope 1/eps."""
     eps = eps_of(kernels)
@@ -306,17 +408,53 @@ def test_probability_of_zero_is_clipped(kernels, loss):
     np.testing.assert_allclose(delta, -1 / eps, rtol=2 * eps)
 
 
-@pytest.mark.parametrize(("name", "kind"), TARGETS, ids=map("-".join, TARGETS))
-def test_loss_of_a_row_does_not_depend_on_the_others(kernels, name, kind):
+def test_fused_losses_where_probabilities_round(kernels):
+    """What is lost in an output of 0, 1 or infinity is not lost in a loss of its logits."""
+    z = np.array([[-50.0], [50.0]], kernels.dtype)
+    told = {"parameter": 2.0, "smoothing": 0.25}
+    values, delta = kernels.loss(LOSSES["sigmoid_focal"], z, np.zeros_like(z), np.ones(2), **told)
+    small = np.exp(-50.0)
+    np.testing.assert_allclose(values, [0.75 * small**3, 0.75 * 50], atol=tiny_of(kernels))
+    np.testing.assert_allclose(delta[:, 0], [2.25 * small**3, 0.75], atol=tiny_of(kernels))
+    z, t = np.array([[-80.0, 0.0]], kernels.dtype), np.array([[0.25, 0.75]], kernels.dtype)
+    values, delta = kernels.loss(LOSSES["softmax_kl_divergence"], z, t, np.ones(1))
+    expected = 20 + 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
+    np.testing.assert_allclose(values, expected, rtol=4 * eps_of(kernels))
+    np.testing.assert_allclose(delta, [[-0.25, 0.25]], rtol=eps_of(kernels))
+    z, t = np.array([[-1000.0], [1000.0]], kernels.dtype), np.ones((2, 1), kernels.dtype)
+    values, delta = kernels.loss(LOSSES["exponential_poisson"], z, t, np.ones(2))
+    assert values[0] == 1000
+    assert delta[0] == -1
+    assert values[1] > 1e38
+    assert np.isfinite(delta).all()
+
+
+def test_slopes_at_kinks_are_zero(kernels):
+    y = np.array([[1.0, 2.0, -1.0]], kernels.dtype)
+    for name, target, told in (
+        ("absolute_error", y, {}),
+        ("huber", y, {"parameter": 0.5}),
+        ("log_cosh", y, {}),
+        ("quantile", y, {"unit": np.full(3, 0.25, kernels.dtype)}),
+        ("hinge", np.sign(y), {}),
+    ):
+        values, delta = kernels.loss(LOSSES[name], y, target, np.ones(1), **told)
+        assert values == 0, name
+        assert (delta == 0).all(), name
+
+
+@LOSS_CASES
+def test_loss_of_a_row_does_not_depend_on_the_others(kernels, name, kind, told):
     """Bit for bit, wherever a row stands in a batch: threads may cut a batch anywhere."""
     rng = np.random.default_rng(8)
     for columns in (1, 2, 3, 10, 17):
         out, target = loss_case(rng, name, kind, (37, columns), kernels.dtype)
         scale = rng.uniform(0, 1, 37)
-        values, delta = kernels.loss(LOSSES[name], out, target, scale)
+        settings = told_in(told, rng, columns, kernels.dtype)
+        values, delta = kernels.loss(LOSSES[name], out, target, scale, **settings)
         for b in range(37):
             one = slice(b, b + 1)
-            value, slope = kernels.loss(LOSSES[name], out[one], target[one], scale[one])
+            value, slope = kernels.loss(LOSSES[name], out[one], target[one], scale[one], **settings)
             assert value[0] == values[b], (columns, b)
             assert (slope[0] == delta[b]).all(), (columns, b)
 
@@ -336,10 +474,11 @@ def test_squares_beyond_float32_have_a_loss(columns):
 @pytest.mark.parametrize("columns", [1, 5, 17])
 def test_loss_of_a_nan_is_nan(kernels, name, columns):
     """In the value and in the derivative, and in no other row."""
+    told = told_in(TOLD.get(name, [{}])[-1], np.random.default_rng(9), columns, kernels.dtype)
     for place in range(columns):
         out = np.full((3, columns), 0.5, dtype=kernels.dtype)
         out[1, place] = np.nan
-        values, delta = kernels.loss(LOSSES[name], out, np.ones_like(out), np.ones(3))
+        values, delta = kernels.loss(LOSSES[name], out, np.ones_like(out), np.ones(3), **told)
         assert np.isnan(values).tolist() == [False, True, False]
         assert np.isnan(delta).any(axis=1).tolist() == [False, True, False]
 

@@ -263,7 +263,7 @@ def test_bad_gradients(case):
     ("options", "match"),
     [
         ({"optimizer": "adamw"}, r"optimizer(?s:.*)(adam|sgd)"),
-        ({"loss": "hinge"}, r"loss(?s:.*)squared_error"),
+        ({"loss": "hinges"}, r"loss(?s:.*)squared_error"),
         ({"metrics": ["f2"]}, r"metrics?(?s:.*)accuracy"),
         ({"optimizer": CrossEntropy()}, "optimizer"),
         ({"optimizer": None}, "optimizer"),
@@ -295,7 +295,7 @@ def test_unknown_names_list_the_known_ones():
         ),
         "loss": (
             lambda: classifier().compile(loss="mse"),
-            "squared_error cross_entropy binary_cross_entropy",
+            "squared_error huber cross_entropy binary_cross_entropy focal",
         ),
         "optimizer": (lambda: classifier().compile(optimizer="lion"), "sgd adam"),
     }

@@ -6,9 +6,11 @@
 #if CYMLP_DOUBLE
 #define EPSILON DBL_EPSILON
 #define LARGEST DBL_MAX
+#define TINY DBL_MIN
 #else
 #define EPSILON FLT_EPSILON
 #define LARGEST FLT_MAX
+#define TINY FLT_MIN
 #endif
 
 #include "elementary.inc.h"
@@ -108,10 +110,25 @@ static const cymlp_kernels NAME(table) = {
     .loss =
         {
             [CYMLP_SQUARED_ERROR] = NAME(squared_error),
+            [CYMLP_ABSOLUTE_ERROR] = NAME(absolute_error),
+            [CYMLP_HUBER] = NAME(huber),
+            [CYMLP_LOG_COSH] = NAME(log_cosh),
+            [CYMLP_QUANTILE] = NAME(quantile),
+            [CYMLP_POISSON] = NAME(poisson),
+            [CYMLP_GAMMA] = NAME(gamma),
+            [CYMLP_TWEEDIE] = NAME(tweedie),
             [CYMLP_CROSS_ENTROPY] = NAME(cross_entropy),
             [CYMLP_BINARY_CROSS_ENTROPY] = NAME(binary_cross_entropy),
+            [CYMLP_HINGE] = NAME(hinge),
+            [CYMLP_KL_DIVERGENCE] = NAME(kl_divergence),
+            [CYMLP_FOCAL] = NAME(focal),
             [CYMLP_SOFTMAX_CROSS_ENTROPY] = NAME(softmax_cross_entropy),
+            [CYMLP_SOFTMAX_KL_DIVERGENCE] = NAME(softmax_kl_divergence),
             [CYMLP_SIGMOID_BINARY_CROSS_ENTROPY] = NAME(sigmoid_binary_cross_entropy),
+            [CYMLP_SIGMOID_FOCAL] = NAME(sigmoid_focal),
+            [CYMLP_EXPONENTIAL_POISSON] = NAME(exponential_poisson),
+            [CYMLP_EXPONENTIAL_GAMMA] = NAME(exponential_gamma),
+            [CYMLP_EXPONENTIAL_TWEEDIE] = NAME(exponential_tweedie),
         },
     .update =
         {
@@ -126,6 +143,7 @@ static const cymlp_kernels NAME(table) = {
 
 #undef EPSILON
 #undef LARGEST
+#undef TINY
 #undef FOR_EACH_VEC
 #undef EXP_ROWS
 #undef ENOUGH_ROWS

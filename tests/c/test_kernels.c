@@ -162,7 +162,7 @@ static void *panels(size_t n_rows, size_t n_columns) {
 
 /* ---- matrix products ---- */
 
-enum { MOST_ROWS = 200 };
+enum { MOST_ROWS = 200, MOST_LOSS_UNITS = 64 };
 
 static const void *row_pointers[MOST_ROWS];
 
@@ -810,17 +810,70 @@ static void test_activate_backward(void) {
 
 /* ---- losses ---- */
 
+static wide between(wide low, wide x, wide high) { return x < low ? low : x > high ? high : x; }
+
+/* Whether a loss reads means or probabilities that it bounds from below. */
+static int takes_y(enum cymlp_loss loss) {
+    return loss == CYMLP_POISSON || loss == CYMLP_GAMMA || loss == CYMLP_TWEEDIE ||
+           loss == CYMLP_CROSS_ENTROPY || loss == CYMLP_BINARY_CROSS_ENTROPY ||
+           loss == CYMLP_KL_DIVERGENCE || loss == CYMLP_FOCAL;
+}
+
+static wide times_log(wide t) { return t > 0 ? t * logl(t) : 0; }
+
 /* The loss of one output, its derivative by it, and how large both and their parts are. For softmax
- * the sum of exponentials comes in as its logarithm. */
-static wide loss_term(enum cymlp_loss loss, wide y, wide t, wide log_sum, wide total,
-                      wide *derivative, wide *size, wide *derivative_size) {
-    const wide p = larger(y, eps), q = larger(1 - y, eps);
+ * the sum of exponentials comes in as its logarithm, and all targets as they are smoothed and
+ * weighted, with their sum; w is what the settings say of the output. */
+static wide loss_term(enum cymlp_loss loss, const cymlp_loss_settings *told, wide y, wide t, wide w,
+                      wide log_sum, wide total, wide *derivative, wide *size,
+                      wide *derivative_size) {
+    const wide p = larger(y, eps), q = larger(1 - y, eps), e = y - t, a = told->parameter;
+    wide part, other, wrong, share, entropy;
     switch (loss) {
     case CYMLP_SQUARED_ERROR:
-        *derivative = y - t;
+        *derivative = e;
         *derivative_size = fabsl(y) + fabsl(t);
-        *size = (y - t) * (y - t) + fabsl(y - t);
-        return (y - t) * (y - t) / 2;
+        *size = e * e + fabsl(e);
+        return e * e / 2;
+    case CYMLP_ABSOLUTE_ERROR:
+        *derivative = (wide)(e > 0) - (wide)(e < 0);
+        *derivative_size = 1;
+        *size = fabsl(e);
+        return fabsl(e);
+    case CYMLP_HUBER:
+        *derivative = between(-a, e, a);
+        *derivative_size = fabsl(*derivative);
+        *size = fabsl(*derivative * e);
+        return fabsl(e) <= a ? e * e / 2 : a * (fabsl(e) - a / 2);
+    case CYMLP_LOG_COSH:
+        *derivative = tanhl(e);
+        *derivative_size = fabsl(*derivative);
+        *size = fabsl(e);
+        return logl(coshl(e));
+    case CYMLP_QUANTILE:
+        *derivative = e > 0 ? 1 - w : e < 0 ? -w : 0;
+        *derivative_size = 1;
+        *size = fabsl(e);
+        return larger(-w * e, (1 - w) * e);
+    case CYMLP_POISSON:
+        *derivative = 1 - t / p;
+        *derivative_size = 1 + t / p;
+        *size = p + t * (1 + fabsl(logl(p)));
+        return p - t * logl(p);
+    case CYMLP_GAMMA:
+        *derivative = (1 - t / p) / p;
+        *derivative_size = (1 + t / p) / p;
+        *size = t / p + 1 + fabsl(logl(p));
+        return t / p + logl(p);
+    case CYMLP_TWEEDIE:
+    case CYMLP_EXPONENTIAL_TWEEDIE:
+        part = loss == CYMLP_TWEEDIE ? logl(p) : y;
+        *size = 1 + fabsl(part);
+        other = t * expl((1 - a) * part), part = expl((2 - a) * part);
+        *derivative = (part - other) / (loss == CYMLP_TWEEDIE ? p : 1);
+        *derivative_size = *size * (part + other) / (loss == CYMLP_TWEEDIE ? p : 1);
+        *size *= part / (2 - a) + other / (a - 1);
+        return part / (2 - a) + other / (a - 1);
     case CYMLP_CROSS_ENTROPY:
         *derivative = -t / p;
         *derivative_size = t / p;
@@ -828,14 +881,54 @@ static wide loss_term(enum cymlp_loss loss, wide y, wide t, wide log_sum, wide t
         return -t * logl(p);
     case CYMLP_BINARY_CROSS_ENTROPY:
         *derivative = (1 - t) / q - t / p;
-        *derivative_size = (1 - t) / q / q + t / p; /* 1 - y is rounded */
-        *size = t * (1 - logl(p)) + (1 - t) * (1 - logl(q)) + 1;
+        *derivative_size = (1 - t) / q / q + t / p + 1 / q; /* 1 - y and 1 - t are rounded */
+        *size = t * (1 - logl(p)) + (1 - t) * (1 - logl(q)) + 1 - logl(q);
         return -t * logl(p) - (1 - t) * logl(q);
+    case CYMLP_HINGE:
+        part = 1 - (t > 0 ? y : -y);
+        *derivative = part > 0 ? (t > 0 ? -1 : 1) : 0;
+        *derivative_size = 1;
+        *size = 1 + fabsl(y);
+        return larger(part, 0);
+    case CYMLP_KL_DIVERGENCE:
+        *derivative = -t / p;
+        *derivative_size = t / p;
+        *size = fabsl(times_log(t)) + t * (1 - logl(p));
+        return times_log(t) - t * logl(p);
+    case CYMLP_FOCAL:
+    case CYMLP_SIGMOID_FOCAL:
+        part = loss == CYMLP_FOCAL ? p : logistic(y),
+        other = loss == CYMLP_FOCAL ? q : logistic(-y);
+        wrong = t * other + (1 - t) * part;
+        share = (told->smoothing * t + (1 - told->smoothing) * (1 - t)) * powl(wrong, a);
+        entropy = -t * logl(part) - (1 - t) * logl(other);
+        *derivative =
+            share * (a * (1 - 2 * t) * entropy * part * other / wrong + (1 - t) * part - t * other);
+        *derivative_size = share * (1 + a - a * logl(wrong)) *
+                           (a * (entropy + fabsl(y) + 1) * part * other / wrong + part + other);
+        *size = share * (1 + a - a * logl(wrong)) * (entropy + fabsl(y) + 1);
+        if (loss == CYMLP_FOCAL) { /* by y, not by what its sigmoid is taken of */
+            *derivative = share * (a * (1 - 2 * t) * entropy / wrong + (1 - t) / other - t / part);
+            *derivative_size = share * (1 + a - a * logl(wrong)) *
+                               (a * (entropy + 1) / wrong + (1 - t) / other + t / part);
+        }
+        return share * entropy;
     case CYMLP_SOFTMAX_CROSS_ENTROPY:
+    case CYMLP_SOFTMAX_KL_DIVERGENCE:
         *derivative = expl(y - log_sum) * total - t;
         *derivative_size = expl(y - log_sum) * total * (4 + fabsl(y)) + t;
-        *size = t * (fabsl(y) + fabsl(log_sum) + 1);
-        return t * (log_sum - y);
+        *size = t * (fabsl(y) + fabsl(log_sum) + 1) + 1;
+        return t * (log_sum - y) + (loss == CYMLP_SOFTMAX_KL_DIVERGENCE ? times_log(t) : 0);
+    case CYMLP_EXPONENTIAL_POISSON:
+        *derivative = expl(y) - t;
+        *derivative_size = expl(y) + t;
+        *size = expl(y) + fabsl(t * y);
+        return expl(y) - t * y;
+    case CYMLP_EXPONENTIAL_GAMMA:
+        *derivative = 1 - t * expl(-y);
+        *derivative_size = 1 + t * expl(-y);
+        *size = t * expl(-y) + fabsl(y);
+        return t * expl(-y) + y;
     default:
         *derivative = logistic(y) - t;
         *derivative_size = logistic(y) + t;
@@ -844,23 +937,49 @@ static wide loss_term(enum cymlp_loss loss, wide y, wide t, wide log_sum, wide t
     }
 }
 
+/* What a loss is told: in turn different numbers, all exact in both types. */
+static cymlp_loss_settings told_in(size_t turn, enum cymlp_loss loss, size_t n, int *is_smoothed) {
+    const int over_classes = loss == CYMLP_CROSS_ENTROPY || loss == CYMLP_SOFTMAX_CROSS_ENTROPY;
+    const int focal = loss == CYMLP_FOCAL || loss == CYMLP_SIGMOID_FOCAL;
+    cymlp_loss_settings told = {1.5, 0, NULL};
+    *is_smoothed = turn % 2 && (over_classes || loss == CYMLP_BINARY_CROSS_ENTROPY ||
+                                loss == CYMLP_SIGMOID_BINARY_CROSS_ENTROPY);
+    if (*is_smoothed || focal) {
+        told.smoothing = 0.125;
+    }
+    if (focal && turn % 2) {
+        told.parameter = 2;
+    }
+    if (loss == CYMLP_QUANTILE || (over_classes && turn % 3 == 0)) {
+        void *unit = array(whole_vecs(n));
+        draw(unit, whole_vecs(n), 0.1L, 0.9L);
+        told.unit__o = unit;
+    }
+    return told;
+}
+
 static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labels) {
-    const int takes_y = loss == CYMLP_CROSS_ENTROPY || loss == CYMLP_BINARY_CROSS_ENTROPY;
+    const int from_y = takes_y(loss);
     const size_t out_stride = n + 2, delta_stride = n + 5;
-    void *out = matrix(n_rows, n, out_stride, takes_y ? 0 : -4, takes_y ? 1 : 4);
+    void *out = matrix(n_rows, n, out_stride, from_y ? 0 : -4, from_y ? 1 : 4);
     void *t = matrix(n_rows, n, n, 0, 1), *delta = array(n_rows * delta_stride);
     void *alone = array(n);
     double scale[MOST_ROWS], value[MOST_ROWS];
     int32_t labels[MOST_ROWS];
     const cymlp_targets targets = {with_labels ? labels : NULL, with_labels ? NULL : row_pointers};
-    const cymlp_loss_settings settings = {0, 0, NULL};
+    int is_smoothed;
+    const cymlp_loss_settings settings = told_in(n + n_rows, loss, n, &is_smoothed);
+    const int weighted = settings.unit__o && loss != CYMLP_QUANTILE;
+    const int binary =
+        loss == CYMLP_BINARY_CROSS_ENTROPY || loss == CYMLP_SIGMOID_BINARY_CROSS_ENTROPY;
+    const wide smoothing = is_smoothed ? (wide)settings.smoothing : 0;
     now("loss %d of %zu rows, %zu units, %s", (int)loss, n_rows, n,
         with_labels ? "labels" : "values");
     for (size_t b = 0; b < n_rows; b++) {
         scale[b] = (double)drawn(0, 1);
         labels[b] = (int32_t)((b * 7 + n) % n);
         row_pointers[b] = element(t, b * n);
-        if (takes_y) {
+        if (from_y) {
             put(out, b * out_stride + b % n, b % 2);
         }
         for (size_t o = 0; with_labels && o < n; o++) {
@@ -874,18 +993,22 @@ static void loss_of(enum cymlp_loss loss, size_t n_rows, size_t n, int with_labe
         const cymlp_targets target = {with_labels ? labels + b : NULL,
                                       with_labels ? NULL : row_pointers + b};
         double value_alone;
+        wide told__o[MOST_LOSS_UNITS];
         k->loss[loss](1, n, &settings, element(out, b * out_stride), n, target, scale + b,
                       &value_alone, alone, n);
         EXPECT(value_alone == value[b] &&
                    !memcmp(alone, element(delta, b * delta_stride), n * k->item_size),
                "other than the row alone", b);
         for (size_t o = 0; o < n; o++) {
+            told__o[o] = (1 - smoothing) * get(t, b * n + o) + smoothing / (binary ? 2 : (wide)n);
+            told__o[o] *= weighted ? get(settings.unit__o, o) : 1;
             exponentials += expl(get(out, b * out_stride + o));
-            total += get(t, b * n + o);
+            total += told__o[o];
         }
         for (size_t o = 0; o < n; o++) {
+            const wide w = settings.unit__o ? get(settings.unit__o, o) : 1;
             wide derivative, term_size, derivative_size;
-            sum += loss_term(loss, get(out, b * out_stride + o), get(t, b * n + o),
+            sum += loss_term(loss, &settings, get(out, b * out_stride + o), told__o[o], w,
                              logl(exponentials), total, &derivative, &term_size, &derivative_size);
             size += term_size;
             expect_near(get(delta, b * delta_stride + o), (wide)scale[b] * derivative,
@@ -1140,10 +1263,12 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     cymlp_samples samples = {0};
     cymlp_row_network network = {0}, other;
     cymlp_sums sums = {1, 2, 3}, expected = sums;
+    int is_smoothed;
     const cymlp_step step = {0.1, 0.9, 0.9, 0.999, 1e-8, 0, 0, 0};
     network.n_layers = N_LAYERS;
     network.layers = layers;
     network.loss = (enum cymlp_loss)(turn % CYMLP_N_LOSSES);
+    network.loss_settings = told_in(turn, network.loss, n_outputs, &is_smoothed);
     network.optimizer = CYMLP_SGD + (int)(turn % (CYMLP_N_OPTIMIZERS - CYMLP_SGD));
     network.step = step;
     network.wants_accuracy = 1;
@@ -1169,7 +1294,7 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
         copies[i].bias = copy_of(layer->bias, whole);
         copies[i].y__o = zeros(whole), copies[i].delta__o = zeros(whole);
     }
-    if (network.loss == CYMLP_CROSS_ENTROPY || network.loss == CYMLP_BINARY_CROSS_ENTROPY) {
+    if (takes_y(network.loss)) {
         layers[N_LAYERS - 1].activation = copies[N_LAYERS - 1].activation = CYMLP_SIGMOID;
     }
     for (size_t b = 0; b < N_ROWS; b++) {
