@@ -18,6 +18,7 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -25,12 +26,13 @@ from cymlp._batch cimport (
     REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
     inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
-    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_propagate,
-    dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of, n_items, parameters_of,
-    scratch_size)
+    Dense, Inputs, all_inputs, ceil_div, dense_apply_item, dense_forward, dense_gradient_squares,
+    dense_propagate, dense_transpose, dense_update_item, inputs_from, keeps_gradient, l2_of,
+    n_items, parameters_of, scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_N_SLOTS, RowLayer, RowNetwork, RowSamples, Step, Sums,
-    optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_AMSGRAD, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_NADAM,
+    CYMLP_SGD, RowLayer, RowNetwork, RowSamples, Step, Sums, cymlp_correct_nadam,
+    cymlp_correct_step, cymlp_nadam_momentum, cymlp_nadam_product, optimizer_step)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -40,6 +42,35 @@ from cymlp._threads cimport (
 
 cdef extern from "shuffle.h" nogil:
     void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
+
+cdef extern from "schedule.h" nogil:
+    enum:
+        CYMLP_CONSTANT
+        CYMLP_STEP_DECAY
+        CYMLP_EXPONENTIAL_DECAY
+        CYMLP_POLYNOMIAL_DECAY
+        CYMLP_INVERSE_SCALING
+        CYMLP_COSINE_DECAY
+        CYMLP_COSINE_DECAY_RESTARTS
+        CYMLP_ONE_CYCLE
+
+    ctypedef struct Schedule "cymlp_schedule":
+        int kind
+        double rate, end_rate, n_steps, factor, power, stretch, start_rate, peak_step
+        double warmup_steps, warmup_factor
+
+    double cymlp_learning_rate(const Schedule* schedule, double step)
+
+SCHEDULES = {
+    "constant": CYMLP_CONSTANT,
+    "step_decay": CYMLP_STEP_DECAY,
+    "exponential_decay": CYMLP_EXPONENTIAL_DECAY,
+    "polynomial_decay": CYMLP_POLYNOMIAL_DECAY,
+    "inverse_scaling": CYMLP_INVERSE_SCALING,
+    "cosine_decay": CYMLP_COSINE_DECAY,
+    "cosine_decay_restarts": CYMLP_COSINE_DECAY_RESTARTS,
+    "one_cycle": CYMLP_ONE_CYCLE,
+}
 
 # Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
@@ -131,6 +162,24 @@ def shuffled(Py_ssize_t n_samples, shuffle):
     return order
 
 
+cdef Schedule schedule_of(dict fields):
+    """A schedule from the fields that it has."""
+    names = (
+        "rate", "end_rate", "n_steps", "factor", "power", "stretch", "start_rate", "peak_step",
+        "warmup_steps", "warmup_factor")
+    cdef Schedule out = {**dict.fromkeys(names, 0.0), "n_steps": 1.0, **fields}
+    return out
+
+
+def scheduled(fields, Py_ssize_t step):
+    """Return the learning rate with which `Network.train` takes a step, counted from 0.
+
+    The fields are those of `cymlp_schedule`.
+    """
+    cdef Schedule schedule = schedule_of(fields)
+    return cymlp_learning_rate(&schedule, <double> step)
+
+
 cdef class Network(Program):
     """A program that can be trained; `Sequential` is its public face.
 
@@ -148,6 +197,16 @@ cdef class Network(Program):
 
     cdef int optimizer
     cdef Step settings              # the optimizer's, before the corrections of a step
+    cdef bint is_steady             # all steps have the same scalars
+    cdef Schedule schedule
+    cdef double rate_decay          # Adagrad's
+    cdef double momentum_decay      # NAdam's, with the product of its momenta ...
+    cdef double momentum_product
+    cdef Py_ssize_t product_steps   # ... over so many steps
+    cdef double clip_norm           # of each array; infinity: none
+    cdef double clip_global_norm    # of all arrays
+    cdef bint keeps_average         # of the parameters
+    cdef double* norms              # per item of the update: its gradient's squares
 
     cdef object workspace           # the arena that everything below points into
     cdef Py_ssize_t workspace_rows
@@ -169,6 +228,8 @@ cdef class Network(Program):
         cdef Py_ssize_t i
         self.iteration = 0
         self.owner = 0
+        count = sum([n_items(&self.layers[i]) for i in range(self.n_layers)])
+        self.norms = <double*> calloc(<Py_ssize_t> count, sizeof(double))
         for i in range(self.n_layers):
             self.n_parameters += (self.layers[i].n_inputs + 1) * self.layers[i].n_units
         self.outputs = <char**> calloc(self.n_layers, sizeof(char*))
@@ -177,7 +238,7 @@ cdef class Network(Program):
         self.delta_rows = <const void***> calloc(self.n_layers, sizeof(void**))
         self.row_layers = <RowLayer*> calloc(self.n_layers, sizeof(RowLayer))
         if (self.outputs == NULL or self.deltas == NULL or self.row_layers == NULL
-                or self.output_rows == NULL or self.delta_rows == NULL):
+                or self.output_rows == NULL or self.delta_rows == NULL or self.norms == NULL):
             raise MemoryError
 
     def __dealloc__(self):
@@ -186,6 +247,7 @@ cdef class Network(Program):
         free(self.output_rows)
         free(self.delta_rows)
         free(self.row_layers)
+        free(self.norms)
 
     def set_all(self, names, values):
         """Overwrite the arrays of these names in every layer, given layer by layer."""
@@ -208,24 +270,43 @@ cdef class Network(Program):
         loss, output_activation, optimizer : int
             Codes. A loss that reads logits goes with the identity as output activation.
         n_slots : int
-            Arrays that the optimizer keeps per parameter, 0 to 2.
+            Arrays that the optimizer keeps per parameter, 0 to 3.
         settings : dict
-            learning_rate, momentum, beta_1, beta_2, epsilon.
+            Of the optimizer. ``step``: fields of `cymlp_step`; ``schedule``: fields of
+            `cymlp_schedule`; and where they are not off: ``slot_values``, what the slots begin
+            with, by their number; ``rate_decay``, ``momentum_decay``, ``clip_norm``,
+            ``clip_global_norm``, ``average_decay``.
         accuracy_threshold : float or None
             What a single output is compared with; None: accuracy is not computed.
         """
         cdef Py_ssize_t i
         cdef int s
         names = [f"{kind}_slot{s}" for s in range(n_slots) for kind in ("kernel", "bias")]
+        average_decay = settings.get("average_decay")
+        if average_decay is not None:
+            names += ["kernel_average", "bias_average"]
         self._enter()
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
+            for s, value in settings.get("slot_values", {}).items():
+                for arrays in slots:
+                    arrays[f"kernel_slot{s}"][...] = arrays[f"bias_slot{s}"][...] = value
             self.loss = loss
             self.output_activation = output_activation
             self.optimizer = optimizer
-            self.settings = optimizer_step(
-                settings["learning_rate"], settings["momentum"], settings["beta_1"],
-                settings["beta_2"], settings["epsilon"], 0, 1)
+            self.schedule = schedule_of(settings["schedule"])
+            self.settings = optimizer_step(settings["step"])
+            self.settings.learning_rate = self.schedule.rate
+            self.settings.average_decay = average_decay or 0.0
+            self.keeps_average = average_decay is not None
+            self.rate_decay = settings.get("rate_decay", 0.0)
+            self.momentum_decay = settings.get("momentum_decay", 0.0)
+            self.clip_norm = settings.get("clip_norm", INFINITY)
+            self.clip_global_norm = settings.get("clip_global_norm", INFINITY)
+            self.product_steps = -1
+            self.is_steady = not (
+                self._has_schedule() or self.rate_decay > 0 or self.keeps_average
+                or optimizer in (CYMLP_ADAM, CYMLP_AMSGRAD, CYMLP_NADAM))
             self.wants_accuracy = accuracy_threshold is not None
             self.accuracy_threshold = accuracy_threshold or 0.0
             self.iteration = 0
@@ -235,7 +316,11 @@ cdef class Network(Program):
                 for s in range(n_slots):
                     self.layers[i].kernel.slots[s] = address(slots[i][f"kernel_slot{s}"])
                     self.layers[i].bias.slots[s] = address(slots[i][f"bias_slot{s}"])
-                for name in [name for name in self.arrays[i] if "slot" in name]:
+                self.layers[i].kernel.average = self.layers[i].bias.average = NULL
+                if self.keeps_average:
+                    self.layers[i].kernel.average = address(slots[i]["kernel_average"])
+                    self.layers[i].bias.average = address(slots[i]["bias_average"])
+                for name in self.slot_names(i):
                     del self.arrays[i][name]
                 self.arrays[i].update(slots[i])
         finally:
@@ -244,6 +329,14 @@ cdef class Network(Program):
     def restore_iteration(self, Py_ssize_t iteration):
         """Set the number of optimizer steps taken."""
         self.iteration = iteration
+
+    def set_learning_rate(self, double rate):
+        """Take all steps from the next one on with this learning rate."""
+        self.schedule = schedule_of({"kind": CYMLP_CONSTANT, "rate": rate})
+        self.settings.learning_rate = rate
+
+    cdef bint _has_schedule(self) noexcept nogil:
+        return self.schedule.kind != CYMLP_CONSTANT or self.schedule.warmup_steps > 0
 
     cdef int _enter(self) except -1:
         # A child that was forked in the middle of training is not itself in it.
@@ -310,32 +403,36 @@ cdef class Network(Program):
         finally:
             self.owner = 0
 
-    def gradients(self, x, labels, values, weight, int n_threads=0):
-        """Return the gradients of all samples as one batch, [kernel, bias, kernel, bias, ...]."""
+    def gradients(self, Described samples not None, int n_threads=0):
+        """Return (loss, accuracy, gradients) of all samples as one batch; nothing moves.
+
+        The gradients are [kernel, bias, kernel, bias, ...].
+        """
         self._enter()
         try:
-            samples = self.describe(x, labels, values, weight)
-            self._run(samples, NULL, len(x), CYMLP_GRADIENT, None, n_threads)
+            loss, accuracy = self._run(
+                samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, None, n_threads)
             names = ["kernel_gradient", "bias_gradient"]
-            return [self.get(i, name) for i in range(self.n_layers) for name in names]
+            arrays = [self.get(i, name) for i in range(self.n_layers) for name in names]
+            return loss, accuracy, arrays
         finally:
             self.owner = 0
 
     def apply_gradients(self, gradients):
         """Take one optimizer step with gradients given as [kernel, bias, kernel, bias, ...]."""
-        cdef Step step
-        cdef Py_ssize_t i, index
+        cdef Run run
+        cdef Run* shared = &run
         cdef uint64_t denormals
         self._enter()
         try:
             self._need_gradients()
             self._set_all(["kernel_gradient", "bias_gradient"], gradients)
-            step = self._step(self.iteration + 1)
+            run.optimizer = self.optimizer
+            run.step = self._step(self.iteration + 1)
+            run.first_layer_cost = 1
             with nogil:
                 denormals = cymlp_flush_denormals()
-                for i in range(self.n_layers):
-                    for index in range(n_items(&self.layers[i])):
-                        dense_apply_item(&self.layers[i], index, self.optimizer, &step)
+                self._apply_gradients(shared, 0, 1)
                 cymlp_restore_denormals(denormals)
             self.iteration += 1
         finally:
@@ -353,11 +450,36 @@ cdef class Network(Program):
             self.arrays[i].update(gradients[i])
 
     cdef Step _step(self, Py_ssize_t count) noexcept nogil:
-        if self.optimizer != CYMLP_ADAM:  # the corrections are powers: as slow as a small step
-            return self.settings
-        return optimizer_step(
-            self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
-            self.settings.beta_2, self.settings.epsilon, 0, count)
+        """The scalars of a step, counted from 1."""
+        cdef Step step = self.settings
+        if self.is_steady:  # most corrections are powers: as slow as a small step
+            return step
+        if self._has_schedule():
+            step.learning_rate = cymlp_learning_rate(&self.schedule, count - 1)
+        step.learning_rate /= 1 + (count - 1) * self.rate_decay
+        if count == 1:
+            step.average_decay = 0
+        if self.optimizer == CYMLP_NADAM:
+            cymlp_correct_nadam(&step, count, self.momentum_decay, self._momentum_product(count))
+        elif self.optimizer == CYMLP_ADAM or self.optimizer == CYMLP_AMSGRAD:
+            cymlp_correct_step(&step, count)
+        return step
+
+    cdef double _momentum_product(self, Py_ssize_t count) noexcept nogil:
+        """The product of NAdam's momenta, taken in the same order however it comes to `count`."""
+        cdef double beta_1 = self.settings.beta_1
+        if self.product_steps == count - 1:
+            self.momentum_product *= cymlp_nadam_momentum(beta_1, self.momentum_decay, count)
+        elif self.product_steps != count:
+            self.momentum_product = cymlp_nadam_product(beta_1, self.momentum_decay, count)
+        self.product_steps = count
+        return self.momentum_product
+
+    cdef bint _goes_by_rows(self, const Run* run) noexcept nogil:
+        """Whether `train_rows` can take the steps, of which it knows the plain ones alone."""
+        return (run.fused and run.batch_size == 1 and run.samples.format == REALS
+                and CYMLP_SGD <= run.optimizer <= CYMLP_ADAM and not self._has_schedule()
+                and not self.keeps_average and self.settings.clip_value == INFINITY)
 
     cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
               int optimizer, tick, int asked):
@@ -389,7 +511,7 @@ cdef class Network(Program):
         flops = self._step_flops(shared)
         team = threads_for(flops, asked) if flops > FETCH_FLOPS * self.n_parameters else 1
         self._need_workspace(run.slice_rows, team, run.samples.format)
-        by_rows = run.fused and run.batch_size == 1 and run.samples.format == REALS
+        by_rows = self._goes_by_rows(shared)
         if by_rows:
             self.transposes_are_old = True
         elif self.transposes_are_old:
@@ -430,7 +552,8 @@ cdef class Network(Program):
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
-        return (run.optimizer != CYMLP_GRADIENT and run.batch_size <= FUSED_ROWS
+        return (run.optimizer != CYMLP_GRADIENT and not self._clips_norms()
+                and run.batch_size <= FUSED_ROWS
                 and self._flops_per_row() * run.batch_size <= FUSED_FLOPS)
 
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
@@ -604,12 +727,65 @@ cdef class Network(Program):
 
     cdef void _apply_gradients(self, Run* run, int thread, int team) noexcept nogil:
         """Move this thread's items of all layers by the gradients in memory."""
-        cdef Py_ssize_t i, index
+        cdef Py_ssize_t i, index, count, item = 0
+        cdef Step step = run.step
+        cdef Shares shares
+        cdef double scale = 1
+        if self._clips_norms():
+            self._leave_norms(run, thread, team)
+            wait_for_team(team)
+            scale = self._global_scale()
+        shares = self._shares(run, 0, team)
+        for i in range(self.n_layers):
+            count = n_items(&self.layers[i])
+            for index in range(count):
+                if index == 0:  # the kernel's items
+                    step.gradient_scale = scale * self._array_scale(item, count - 1)
+                if index == count - 1:  # the bias
+                    step.gradient_scale = scale * self._array_scale(item + count - 1, 1)
+                if owner(&shares, &self.layers[i], index) == thread:
+                    dense_apply_item(&self.layers[i], index, run.optimizer, &step)
+            item += count
+
+    cdef bint _clips_norms(self) noexcept nogil:
+        return self.clip_norm < INFINITY or self.clip_global_norm < INFINITY
+
+    cdef void _leave_norms(self, const Run* run, int thread, int team) noexcept nogil:
+        """Leave the squares of this thread's gradients where all threads add them, in order."""
+        cdef Py_ssize_t i, index, item = 0
         cdef Shares shares = self._shares(run, 0, team)
         for i in range(self.n_layers):
             for index in range(n_items(&self.layers[i])):
                 if owner(&shares, &self.layers[i], index) == thread:
-                    dense_apply_item(&self.layers[i], index, run.optimizer, &run.step)
+                    self.norms[item] = dense_gradient_squares(&self.layers[i], index)
+                item += 1
+
+    cdef double _norm(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """The norm of some items' gradient."""
+        cdef Py_ssize_t item
+        cdef double squares = 0
+        for item in range(first, first + count):
+            squares += self.norms[item]
+        return sqrt(squares)
+
+    cdef double _global_scale(self) noexcept nogil:
+        """What the whole gradient is multiplied by; a NaN for one that holds a NaN."""
+        cdef Py_ssize_t i, count = 0
+        cdef double scale
+        if not self.clip_global_norm < INFINITY:
+            return 1
+        for i in range(self.n_layers):
+            count += n_items(&self.layers[i])
+        scale = self.clip_global_norm / (self._norm(0, count) + 1e-6)
+        return 1 if scale > 1 else scale
+
+    cdef double _array_scale(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """What the gradient of an array, of so many items, is multiplied by."""
+        cdef double norm
+        if not self.clip_norm < INFINITY:
+            return 1
+        norm = self._norm(first, count)
+        return 1 if norm <= self.clip_norm else self.clip_norm / norm
 
     cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
         """How a team shares out an update of n_rows rows, from the first item on."""

@@ -123,9 +123,10 @@ cdef class Program:
         if name == "kernel" and self._has_transposed(layer):
             self.arrays[layer]["transposed"][...] = pack(self.kernels, value.T)
 
-    def slot_names(self):
-        """Return the names of the optimizer's arrays, for `get` and `set`."""
-        return [name for name in self.arrays[0] if "slot" in name]
+    def slot_names(self, Py_ssize_t layer=0):
+        """Return the names of a layer's optimizer arrays, for `get` and `set`."""
+        kinds = ("slot", "average")
+        return [name for name in self.arrays[layer] if any(kind in name for kind in kinds)]
 
     # What training and inference share
 

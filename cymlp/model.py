@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from cymlp import _inference, _validate
 from cymlp._batch import Described
 from cymlp._inference import Predictor
+from cymlp._lbfgs import minimize
 from cymlp._lower import check_optimizer, lower_layers, lower_training
 from cymlp._random import Purpose, key, stream
 from cymlp.data import Samples, prepare
@@ -18,8 +20,9 @@ from cymlp.history import History
 from cymlp.layers import Dense
 from cymlp.losses import LOSSES, Loss
 from cymlp.metrics import METRICS, Metric
-from cymlp.optimizers import OPTIMIZERS, Optimizer
+from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
 from cymlp.progress import EpochProgress
+from cymlp.schedules import Schedule, rate_at
 
 __all__ = ["Predictor", "Sequential"]
 
@@ -222,7 +225,8 @@ class Sequential:
         Parameters
         ----------
         optimizer : str or Optimizer, default="adam"
-            One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
+            One of sgd, adam, adamw, nadam, rmsprop, adagrad, adadelta, lion, rprop, lbfgs, or an
+            instance such as ``Adam(learning_rate=0.01)``.
         loss : str or Loss, default="squared_error"
             One of squared_error, cross_entropy, binary_cross_entropy, or an instance.
         metrics : sequence of str or Metric, default=()
@@ -247,6 +251,51 @@ class Sequential:
         if self.built:
             lower_training(self._network, self.layers[-1], new_loss, new_optimizer, new_metrics)
         self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step.
+
+        A number assigned to it holds from the next step on, and becomes that of `optimizer`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before `compile`; on reading, if the optimizer has no learning rate. On setting, also
+            if the optimizer has a schedule, or no use for the rate after the first step (Rprop),
+            or if the number is not one greater than 0.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> from cymlp.optimizers import SGD
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer=SGD(learning_rate=0.5), loss="squared_error")
+        >>> net.learning_rate /= 2
+        >>> net.learning_rate, net.optimizer
+        (0.25, SGD(learning_rate=0.25))
+        """
+        self._require("learning_rate", compiled=True, built=False)
+        if not hasattr(self.optimizer, "learning_rate"):
+            raise ValueError(f"learning_rate: {self.optimizer!r} has none")
+        return rate_at(self.optimizer.learning_rate, self._network.iteration if self.built else 0)
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        before = self.learning_rate  # raises where there is none
+        if isinstance(self.optimizer, Rprop):
+            raise ValueError("learning_rate cannot be set: Rprop's is its first step size alone")
+        schedule = self.optimizer.learning_rate  # type: ignore[union-attr]
+        if isinstance(schedule, Schedule):
+            raise ValueError(
+                f"learning_rate cannot be set, since a schedule does: {schedule!r}, now at "
+                f"{before:.6g}; compile with a number"
+            )
+        _validate.real("learning_rate", rate, low=0, closed="neither")
+        self.optimizer = replace(self.optimizer, learning_rate=float(rate))  # type: ignore
+        if self.built:
+            self._network.set_learning_rate(rate)
 
     # Samples
 
@@ -297,7 +346,7 @@ class Sequential:
             Targets, as the loss takes them.
         epochs : int, default=1
         batch_size : int, default=32
-            Samples per step; the last batch of an epoch may be smaller.
+            Samples per step; the last batch of an epoch may be smaller. `LBFGS` takes all.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
         shuffle : bool, default=True
@@ -341,16 +390,23 @@ class Sequential:
         # Nobody looks between the epochs: they all are one call.
         at_once = epochs if validation is None and not progress.enabled else 1
         history = History()
+
+        def end_epochs(first: int, logs: list[dict[str, float]]) -> None:
+            if validation is not None:
+                scores = self._evaluate(validation, threads)
+                logs[-1] |= {f"val_{k}": v for k, v in scores.items()}
+            progress.end_epoch(logs[-1])
+            for done, values in enumerate(logs, first):
+                history.record(done, values)
+
         try:
+            if isinstance(self.optimizer, LBFGS):
+                self._run_lbfgs(self.optimizer, described, epochs, progress, end_epochs, threads)
+                return history
             for epoch in range(0, epochs, at_once):
                 progress.start_epoch(epoch)
                 logs = self._run_epochs(described, at_once, batch_size, shuffle, tick, threads)
-                if validation is not None:
-                    scores = self._evaluate(validation, threads)
-                    logs[-1] |= {f"val_{k}": v for k, v in scores.items()}
-                progress.end_epoch(logs[-1])
-                for done, values in enumerate(logs, epoch):
-                    history.record(done, values)
+                end_epochs(epoch, logs)
         finally:
             progress.close()
         return history
@@ -407,6 +463,30 @@ class Sequential:
             self._epochs_done += len(results)
         return [self._logs(*result) for result in results]
 
+    def _run_lbfgs(
+        self,
+        optimizer: LBFGS,
+        described: Described,
+        epochs: int,
+        progress: EpochProgress,
+        end_epochs: Callable[[int, list[dict[str, float]]], None],
+        threads: int,
+    ) -> None:
+        """Train with iterations for epochs."""
+
+        def on_iteration(number: int, loss: float, accuracy: float) -> None:
+            self._epochs_done += 1
+            end_epochs(number, [self._logs(loss, accuracy)])
+            if number + 1 < epochs:
+                progress.start_epoch(number + 1)
+
+        progress.start_epoch(0)
+        minimize(self._network, described, optimizer, epochs, threads, on_iteration)
+
+    def _require_steps(self, what: str) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            raise ValueError(f"{what} takes one step, which LBFGS cannot: it needs fit")
+
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
     ) -> float:
@@ -444,6 +524,7 @@ class Sequential:
         0.5
         """
         self._require("train_on_batch", compiled=True, built=False)
+        self._require_steps("train_on_batch")
         threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
         if not self.built:
@@ -492,9 +573,7 @@ class Sequential:
         self._require("gradients", compiled=True)
         threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
-        return self._network.gradients(
-            samples.x, samples.labels, samples.values, samples.weight, threads
-        )
+        return self._network.gradients(self._describe(samples), threads)[2]
 
     def apply_gradients(self, gradients: Sequence[Any]) -> None:
         """Take one optimizer step with given gradients.
@@ -525,6 +604,7 @@ class Sequential:
         [array([[0.5]], dtype=float32), array([-0.5], dtype=float32)]
         """
         self._require("apply_gradients", compiled=True)
+        self._require_steps("apply_gradients")
         shapes = self._shapes("apply_gradients")
         self._network.apply_gradients(
             _validate.parameter_list("gradients", gradients, shapes, self.dtype)
@@ -722,6 +802,41 @@ class Sequential:
         self._network.set_all(
             ["kernel", "bias"], _validate.parameter_list("weights", weights, shapes, self.dtype)
         )
+
+    def averaged_weights(self) -> list[np.ndarray]:
+        """Return copies of the parameters' moving averages, which an `ema_decay` asks for.
+
+        Returns
+        -------
+        list of ndarray
+            In the order and of the shapes of `get_weights`; before the first step, the parameters.
+
+        Raises
+        ------
+        ValueError
+            Before the network is built, before `compile`, or if the optimizer has no `ema_decay`.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> from cymlp.optimizers import SGD
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer=SGD(learning_rate=1, ema_decay=0.5), loss="squared_error")
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> for _ in range(3):
+        ...     net.apply_gradients([[[1.0]], [0.0]])
+        >>> net.get_weights()[0], net.averaged_weights()[0]
+        (array([[-1.]], dtype=float32), array([[-0.25]], dtype=float32))
+        """
+        self._require("averaged_weights", compiled=True)
+        if getattr(self.optimizer, "ema_decay", None) is None:
+            raise ValueError(
+                f"averaged_weights needs an optimizer with ema_decay, got {self.optimizer!r}"
+            )
+        if self._network.iteration == 0:
+            return self.get_weights()
+        return self._get("kernel_average", "bias_average")
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the layers with their shapes and numbers of parameters.

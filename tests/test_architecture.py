@@ -18,9 +18,10 @@ LAYERS = [
     {"_batch"},
     {"_program"},
     {"_inference", "_network"},
+    {"schedules"},
     {"activations", "initializers", "losses", "metrics", "optimizers", "regularizers"},
     {"layers"},
-    {"_lower"},
+    {"_lbfgs", "_lower"},
     {"_config", "data", "datasets", "history", "plots", "progress"},
     {"model"},
     {"_sklearn"},
@@ -48,7 +49,15 @@ C_LEVEL = {
 HEAVY = {"sklearn": "_sklearn", "matplotlib": "plots", "tqdm": None, "scipy": None, "torch": None}
 
 #: Data, no arrays, no maths. Initializers are not among them: they draw the numbers themselves.
-SPECS = ("activations", "layers", "losses", "metrics", "optimizers", "regularizers")
+SPECS = (
+    "activations",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "schedules",
+)
 
 
 def python_imports(source, package="cymlp"):
