@@ -44,8 +44,11 @@ class Optimizer:
 
     def __repr__(self) -> str:
         """Return a call with what differs from the defaults."""
-        given = [(item.name, getattr(self, item.name), item.default) for item in fields(self)]
-        shown = ", ".join(f"{name}={value!r}" for name, value, usual in given if value != usual)
+        shown = ", ".join(
+            f"{item.name}={getattr(self, item.name)!r}"
+            for item in sorted(fields(self), key=lambda item: item.kw_only)
+            if getattr(self, item.name) != item.default
+        )
         return f"{type(self).__name__}({shown})"
 
 

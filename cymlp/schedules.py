@@ -36,6 +36,14 @@ def _half_cosine(start: float, end: float, at: float) -> float:
     return start * height + end * (1 - height)
 
 
+def _power(base: float, exponent: float) -> float:
+    """Return the power of a positive number, infinity where it is too large."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Base of all schedules.
@@ -119,7 +127,7 @@ class StepDecay(Schedule):
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        return self.learning_rate * self.gamma ** (step // self.step_size)
+        return self.learning_rate * _power(self.gamma, step // self.step_size)
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ class ExponentialDecay(Schedule):
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        return self.learning_rate * self.decay_rate ** (step / self.decay_steps)
+        return self.learning_rate * _power(self.decay_rate, step / self.decay_steps)
 
 
 @dataclass(frozen=True)
