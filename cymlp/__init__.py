@@ -16,6 +16,7 @@ from cymlp import (
     metrics,
     optimizers,
     regularizers,
+    schedules,
 )
 from cymlp._config import show_config
 from cymlp._threads import get_num_threads, set_num_threads
@@ -46,6 +47,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "regularizers",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -9,6 +9,7 @@ from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Nonze
 cdef struct Parameters:
     char* values
     char* slots[3]        # the optimizer's moments; NULL where it has none
+    char* average         # a moving average of the values; NULL where none is kept
     char* gradient        # NULL until somebody asks for gradients
 
 
@@ -126,6 +127,7 @@ cdef inline Step step_for(
 ) noexcept nogil:
     cdef Step out = step[0]
     out.learning_rate *= rate_factor
+    out.l1 = penalty_share(penalty, batch_weight) * penalty.l1
     out.l2 = penalty_share(penalty, batch_weight) * penalty.l2
     return out
 
@@ -193,3 +195,6 @@ cdef void dense_item_norms(
 # Updates one item by the gradient that the layer's parameters hold.
 cdef void dense_apply_item(
     const Dense* layer, Py_ssize_t index, int optimizer, const Step* step) noexcept nogil
+
+# The sum of the squares of one item's gradient, as the layer's parameters hold it.
+cdef double dense_gradient_squares(const Dense* layer, Py_ssize_t index) noexcept nogil

@@ -269,12 +269,17 @@ cdef void update_span(
         parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0], offset)
     slots[1], slots[2] = at(parameters.slots[1], offset), at(parameters.slots[2], offset)
     kernels.update[optimizer](n, g, parameters.values + offset, slots, step)
+    if parameters.average != NULL and not keeps_gradient(optimizer):
+        kernels.move_average(
+            n, step.average_decay, parameters.values + offset, parameters.average + offset)
 
 
 cdef void add_norms(
     const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values,
     Norms* norms
 ) noexcept nogil:
+    if penalty.l1 != 0:
+        norms.absolutes += kernels.sum_of_abs(n, values)
     if penalty.l2 != 0:
         norms.squares += kernels.sum_of_squares(n, values)
 
@@ -471,6 +476,22 @@ cdef void dense_apply_item(
             layer.kernel.gradient + offset, optimizer, &own)
         if layer.transposed != NULL:
             transpose_block(layer, &block, p)
+
+
+cdef double dense_gradient_squares(const Dense* layer, Py_ssize_t index) noexcept nogil:
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Block block
+    cdef Py_ssize_t p
+    cdef double squares = 0
+    if index == n_items(layer) - 1:
+        return kernels.sum_of_squares(
+            padded_size(layer.n_units, kernels.lanes), layer.bias.gradient)
+    block = block_of(layer, index)
+    for p in range(block.panels.n_panels):
+        squares += kernels.sum_of_squares(
+            block.n_rows * panel_width(&block.panels, p),
+            layer.kernel.gradient + offset_of(layer, &block, p))
+    return squares
 
 
 cdef list _cuts(const KernelTable* kernels, Py_ssize_t n_columns):
@@ -695,7 +716,7 @@ def gradient(x, delta, *, isa=None, int n_threads=1, bint narrow=False):
     layer.kernel.gradient = <char*> operand.hold(kernel_gradient)
     layer.bias.gradient = <char*> operand.hold(bias_gradient)
     cdef const char* delta_rows = operand.hold(filled)
-    cdef Step step = optimizer_step(0, 0, 0, 0, 0, 0, 1)
+    cdef Step step = optimizer_step({})
     cdef Py_ssize_t size = scratch_size(layer.kernels, n_rows)
     cdef char* scratch = <char*> operand.hold(np.empty(n_items(layer) * size, np.uint8))
     cdef Norms* norms = <Norms*> operand.hold(np.empty(2 * n_items(layer)))

@@ -8,14 +8,19 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cymlp import _validate
+from cymlp._lbfgs import minimize
 from cymlp.callbacks import HOOKS, Callback, ProgressBar
 from cymlp.data import Samples
 from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
+from cymlp.optimizers import LBFGS
 
 if TYPE_CHECKING:
     from cymlp._batch import Described
+    from cymlp._batches import BatchStream
     from cymlp.model import Sequential
 
 __all__ = ["Fit", "Plan", "checked_callbacks"]
@@ -92,8 +97,8 @@ class Fit:
     Parameters
     ----------
     model : Sequential
-    samples : Samples
-        To train on.
+    samples : Samples or None
+        To train on; None where they come in batches: see `BatchFit`.
     validation : Samples or None
     plan : Plan
     callbacks : list of Callback
@@ -106,7 +111,7 @@ class Fit:
     def __init__(
         self,
         model: Sequential,
-        samples: Samples,
+        samples: Samples | None,
         validation: Samples | None,
         plan: Plan,
         callbacks: list[Callback],
@@ -131,13 +136,14 @@ class Fit:
 
     def _introduce(self) -> None:
         """Tell the callbacks of the fit, which they may refuse: nothing has changed yet."""
-        plan, n_samples = self.plan, len(self.samples)
+        plan = self.plan
+        n_samples = None if self.samples is None else len(self.samples)
         metrics = self.model._log_names(self.validation is not None)
         bars = [c.verbose for c in self.callbacks if isinstance(c, ProgressBar)]
         params = {
             "epochs": plan.epochs,
             "initial_epoch": plan.initial_epoch,
-            "steps": -(-n_samples // plan.batch_size),
+            "steps": self._n_steps(),
             "samples": n_samples,
             "batch_size": plan.batch_size,
             "verbose": max(bars, default=0),
@@ -149,26 +155,64 @@ class Fit:
         for callback in self.callbacks:
             callback.set_model(self.model)
 
+    def _n_steps(self) -> int | None:
+        """Return how many batches an epoch has, if that is known."""
+        assert self.samples is not None
+        return -(-len(self.samples) // self.plan.batch_size)
+
     def _call(self, hook: str, *arguments: Any) -> None:
         for function in self.hooks[hook]:
             function(*arguments)
 
     def run(self) -> History:
         """Train the built network to the end or until a callback has it stopped."""
-        described = self.model._describe(self.samples)
         self.model.stop_training = False
-        epoch, last = self.plan.initial_epoch, self.plan.epochs
-        logs: dict[str, float] = {}
         try:
             self._call("on_train_begin", {})
-            while epoch < last and not self.model.stop_training:
-                n_epochs = self._epochs_at_once(epoch)
-                logs = self._epochs(described, epoch, n_epochs)
-                epoch += n_epochs
-            self._call("on_train_end", logs)
+            self._call("on_train_end", self._run())
         finally:
             self._close()
         return self.history
+
+    def _run(self) -> dict[str, float]:
+        """Train; return the last epoch's logs."""
+        assert self.samples is not None
+        described = self.model._describe(self.samples)
+        if isinstance(self.model.optimizer, LBFGS):
+            return self._minimize(described, self.model.optimizer)
+        epoch, last = self.plan.initial_epoch, self.plan.epochs
+        logs: dict[str, float] = {}
+        while epoch < last and not self.model.stop_training:
+            n_epochs = self._epochs_at_once(epoch)
+            self._call("on_epoch_begin", epoch, {})
+            logs = self._end_epochs(epoch, self._train(described, n_epochs))
+            epoch += n_epochs
+        return logs
+
+    def _minimize(self, described: Described, optimizer: LBFGS) -> dict[str, float]:
+        """Train with an iteration of L-BFGS for each epoch."""
+        logs: dict[str, float] = {}
+        first, last = self.plan.initial_epoch, self.plan.epochs
+
+        def on_iteration(number: int, loss: float, accuracy: float) -> bool:
+            nonlocal logs
+            self.model._epochs_done += 1
+            logs = self._end_epochs(first + number, [self.model._logs(loss, accuracy)])
+            if first + number + 1 < last:
+                self._call("on_epoch_begin", first + number + 1, {})
+            return self.model.stop_training
+
+        if first < last:
+            self._call("on_epoch_begin", first, {})
+            minimize(
+                self.model._network,
+                described,
+                optimizer,
+                last - first,
+                self.plan.n_threads,
+                on_iteration,
+            )
+        return logs
 
     def _close(self) -> None:
         """Close every callback, even where the closing of another one raises."""
@@ -191,12 +235,10 @@ class Fit:
             last = next(looks, last - 1) + 1
         return last - epoch
 
-    def _epochs(self, described: Described, epoch: int, n_epochs: int) -> dict[str, float]:
-        """Train for some epochs, of which the last may be followed by a validation."""
-        self._call("on_epoch_begin", epoch, {})
-        every = self._train(described, n_epochs)
+    def _end_epochs(self, epoch: int, every: list[dict[str, float]]) -> dict[str, float]:
+        """Record some epochs, of which the last may be followed by a validation."""
         logs = every[-1]
-        if self.validation is not None and self.plan.validates(epoch + n_epochs - 1):
+        if self.validation is not None and self.plan.validates(epoch + len(every) - 1):
             logs |= self._validate()
         self._warn_if_diverged(epoch, every)
         self._call("on_epoch_end", epoch, logs)
@@ -206,6 +248,7 @@ class Fit:
 
     def _train(self, described: Described, n_epochs: int) -> list[dict[str, float]]:
         plan = self.plan
+        assert self.samples is not None
         if self.every_batch:
             self._call("on_train_batch_begin", 0, {})
         return self.model._run_epochs(
@@ -273,3 +316,71 @@ class Fit:
         if index < len(places):
             what = f"first the outputs of {places[index]}"
         return f", not finite from step {step} of the optimizer on, {what}"
+
+
+class BatchFit(Fit):
+    """A fit on batches as they come, each of which is a step.
+
+    Parameters
+    ----------
+    model : Sequential
+    stream : BatchStream
+    prepare_validation : callable(n_inputs) -> Samples or None
+        Called when the first batch is there.
+    plan : Plan
+    callbacks : list of Callback
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        stream: BatchStream,
+        steps_per_epoch: int | None,
+        prepare_validation: Callable[[int], Samples | None],
+        plan: Plan,
+        callbacks: list[Callback],
+    ) -> None:
+        self.stream = stream
+        self.steps_per_epoch = steps_per_epoch
+        self.prepare_validation = prepare_validation
+        self.is_begun = False
+        super().__init__(model, None, None, plan, callbacks)
+
+    def _n_steps(self) -> int | None:
+        return self.steps_per_epoch
+
+    def _run(self) -> dict[str, float]:
+        logs: dict[str, float] = {}
+        with self.stream:
+            for epoch in range(self.plan.initial_epoch, self.plan.epochs):
+                if self.model.stop_training:
+                    break
+                self._call("on_epoch_begin", epoch, {})
+                logs = self._end_epochs(epoch, [self._train_batches()])
+        return logs
+
+    def _train_batches(self) -> dict[str, float]:
+        """Train on the batches of an epoch; return their weighted averages."""
+        model, n_samples = self.model, 0
+        sums = np.zeros(3)
+        logs: dict[str, float] = {}
+        for batch, samples in enumerate(self.stream.epoch()):
+            if not self.is_begun:
+                self.validation = self.prepare_validation(samples.n_inputs)
+                model.build(samples.n_inputs)
+                self.is_begun = True
+            self._call("on_train_batch_begin", batch, {})
+            results: list[tuple[float, float]] = []
+            model._network.train(
+                model._describe(samples), len(samples), results, n_threads=self.plan.n_threads
+            )
+            n_samples += len(samples)
+            weight = len(samples) if samples.weight is None else samples.weight.sum()
+            sums += weight * np.array([*results[0], 1])
+            logs = model._logs(*(sums[:2] / (sums[2] or 1)).tolist())
+            self._call("on_train_batch_end", batch, logs)
+            self._call("on_progress", n_samples, logs)
+            if model.stop_training:
+                break
+        model._epochs_done += 1
+        return logs

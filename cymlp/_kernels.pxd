@@ -61,11 +61,23 @@ cdef extern from "kernels.h" nogil:
         CYMLP_MOMENTUM
         CYMLP_NESTEROV
         CYMLP_ADAM
+        CYMLP_AMSGRAD
+        CYMLP_NADAM
+        CYMLP_RMSPROP
+        CYMLP_RMSPROP_MOMENTUM
+        CYMLP_CENTERED_RMSPROP
+        CYMLP_CENTERED_RMSPROP_MOMENTUM
+        CYMLP_ADAGRAD
+        CYMLP_ADADELTA
+        CYMLP_LION
+        CYMLP_RPROP
         CYMLP_N_SLOTS
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
-        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, l2
+        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, g_scale
+        double eta_minus, eta_plus, smallest_step, largest_step
+        double l2, l1, gradient_scale, clip_value, weight_decay, decoupled_decay, average_decay
 
     ctypedef struct LossSettings "cymlp_loss_settings":
         double parameter
@@ -133,6 +145,9 @@ cdef extern from "kernels.h" nogil:
 
     void cymlp_correct_step(Step* step, double number)
     int cymlp_keeps_z(int activation)
+    double cymlp_nadam_momentum(double beta_1, double momentum_decay, double t)
+    double cymlp_nadam_product(double beta_1, double momentum_decay, size_t t)
+    void cymlp_correct_nadam(Step* step, double t, double momentum_decay, double product)
 
     ctypedef void (*Activate)(
         size_t n_rows, size_t n_units, double alpha, const void* z__bo, size_t z_stride,
@@ -244,6 +259,9 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil
         double (*sum_of_squares)(size_t n, const void* w__n) noexcept nogil
+        double (*sum_of_abs)(size_t n, const void* w__n) noexcept nogil
+        void (*move_average)(
+            size_t n, double decay, const void* w__n, void* average__n) noexcept nogil
         int (*all_finite)(size_t n, const void* x__n) noexcept nogil
         void (*accuracy)(
             size_t n_rows, size_t n_units, const void* out__bo, size_t out_stride,
@@ -269,7 +287,6 @@ cdef const KernelTable* kernel_table(object isa, object dtype) except NULL
 # The active table by the size of an element.
 cdef const KernelTable* active_table(Py_ssize_t item_size) noexcept
 
-# An optimizer step's scalars; `step` counts from 1.
-cdef Step optimizer_step(
-    double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,
-    double l2, Py_ssize_t step) noexcept nogil
+# An optimizer step's scalars, before the corrections that depend on its number. What `settings`
+# does not name is off.
+cdef Step optimizer_step(dict settings)

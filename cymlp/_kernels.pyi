@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,19 +56,17 @@ class Kernels:
     ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
     def convert(self, x: NDArray[Any], scale: float = 1.0) -> NDArray[Any]: ...
     def all_finite(self, x: NDArray[Any]) -> bool: ...
+    def sum_of_squares(self, w: NDArray[Any]) -> float: ...
+    def sum_of_abs(self, w: NDArray[Any]) -> float: ...
+    def move_average(self, decay: float, w: NDArray[Any], average: NDArray[Any]) -> None: ...
     def update(
         self,
         code: int,
         g: NDArray[Any],
         w: NDArray[Any],
-        slot0: NDArray[Any],
-        slot1: NDArray[Any],
+        slots: Sequence[NDArray[Any]],
         *,
-        learning_rate: float = 0.0,
-        momentum: float = 0.0,
-        beta_1: float = 0.0,
-        beta_2: float = 0.0,
-        epsilon: float = 0.0,
-        l2: float = 0.0,
         step: int = 1,
+        momentum_decay: float = 0.0,
+        **settings: float,
     ) -> None: ...

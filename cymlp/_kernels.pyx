@@ -56,6 +56,25 @@ OPTIMIZERS = {
     "momentum": CYMLP_MOMENTUM,
     "nesterov": CYMLP_NESTEROV,
     "adam": CYMLP_ADAM,
+    "amsgrad": CYMLP_AMSGRAD,
+    "nadam": CYMLP_NADAM,
+    "rmsprop": CYMLP_RMSPROP,
+    "rmsprop_momentum": CYMLP_RMSPROP_MOMENTUM,
+    "centered_rmsprop": CYMLP_CENTERED_RMSPROP,
+    "centered_rmsprop_momentum": CYMLP_CENTERED_RMSPROP_MOMENTUM,
+    "adagrad": CYMLP_ADAGRAD,
+    "adadelta": CYMLP_ADADELTA,
+    "lion": CYMLP_LION,
+    "rprop": CYMLP_RPROP,
+}
+# A step that does nothing.
+cdef dict STEP_OF_NOTHING = {
+    **dict.fromkeys((
+        "learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "m_scale", "v_root_scale",
+        "g_scale", "eta_minus", "eta_plus", "smallest_step", "largest_step", "l2", "l1",
+        "weight_decay", "decoupled_decay", "average_decay"), 0.0),
+    "gradient_scale": 1.0,
+    "clip_value": np.inf,
 }
 # What inputs may be of in users' memory, by kind and size.
 ELEMENTS = {
@@ -166,18 +185,8 @@ def element(dtype):
     return ELEMENTS[name], not dtype.isnative
 
 
-cdef Step optimizer_step(
-    double learning_rate, double momentum, double beta_1, double beta_2, double epsilon,
-    double l2, Py_ssize_t step
-) noexcept nogil:
-    cdef Step out
-    out.learning_rate = learning_rate
-    out.momentum = momentum
-    out.beta_1 = beta_1
-    out.beta_2 = beta_2
-    out.epsilon = epsilon
-    out.l2 = l2
-    cymlp_correct_step(&out, <double> step)
+cdef Step optimizer_step(dict settings):
+    cdef Step out = {**STEP_OF_NOTHING, **settings}
     return out
 
 
@@ -340,14 +349,38 @@ cdef class Kernels:
         """Whether no element of x, a 1-D array, is infinite or NaN."""
         return bool(self.table.all_finite(len(x), <const void*> self._address(x, 1)))
 
+    def sum_of_squares(self, w):
+        """Return the sum of the squared elements of w, a 1-D array."""
+        return self.table.sum_of_squares(len(w), <const void*> self._address(w, 1))
+
+    def sum_of_abs(self, w):
+        """Return the sum of the absolute values of w, a 1-D array."""
+        return self.table.sum_of_abs(len(w), <const void*> self._address(w, 1))
+
+    def move_average(self, double decay, w, average):
+        """Move an average, in place, towards w (both 1-D)."""
+        if len(average) != len(w):
+            raise ValueError("w and the average must have the same length")
+        self.table.move_average(
+            len(w), decay, <const void*> self._address(w, 1), <void*> self._address(average, 1))
+
     def update(
-        self, int code, g, w, slots, *, double learning_rate=0.0, double momentum=0.0,
-        double beta_1=0.0, double beta_2=0.0, double epsilon=0.0, double l2=0.0,
-        Py_ssize_t step=1
+        self, int code, g, w, slots, *, Py_ssize_t step=1, double momentum_decay=0.0, **settings
     ):
-        """Move the parameters w by their gradient g, in place on w and the slots (all 1-D)."""
-        cdef Step scalars = optimizer_step(
-            learning_rate, momentum, beta_1, beta_2, epsilon, l2, step)
+        """Move the parameters w by their gradient g, in place on w and the slots (all 1-D).
+
+        The settings are fields of `cymlp_step`; the corrections of Adam and NAdam follow from the
+        number of the step, counted from 1.
+        """
+        cdef Step scalars = optimizer_step(settings)
+        if not settings.keys() <= STEP_OF_NOTHING.keys():
+            raise TypeError(f"settings must be among {set(STEP_OF_NOTHING)}, got {set(settings)}")
+        if code == CYMLP_NADAM:
+            cymlp_correct_nadam(
+                &scalars, <double> step, momentum_decay,
+                cymlp_nadam_product(scalars.beta_1, momentum_decay, step))
+        else:
+            cymlp_correct_step(&scalars, <double> step)
         if code not in OPTIMIZERS.values():
             raise ValueError(f"code must be one of {OPTIMIZERS}, got {code}")
         cdef void* addresses[CYMLP_N_SLOTS]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cymlp import _kernels, _validate
-from cymlp._network import Network
+from cymlp._network import SCHEDULES, Network
 from cymlp.activations import Activation as PythonActivation
 from cymlp.activations import BaseActivation, Identity
 from cymlp.constraints import MaxNorm
@@ -35,8 +35,33 @@ from cymlp.losses import (
     Tweedie,
 )
 from cymlp.metrics import Accuracy, Metric
-from cymlp.optimizers import SGD, Adam, Optimizer
+from cymlp.optimizers import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RMSprop,
+    Rprop,
+    StochasticOptimizer,
+)
 from cymlp.regularizers import L1, L2, ElasticNet, Regularizer
+from cymlp.schedules import (
+    Constant,
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseScaling,
+    OneCycle,
+    PolynomialDecay,
+    Schedule,
+    StepDecay,
+    Warmup,
+)
 
 # The source of an operation that reads the samples.
 _SAMPLES = -1
@@ -135,6 +160,10 @@ class Lowering:
     def width(self, op: int) -> int:
         """Return the number of outputs of an operation, or of samples."""
         return self.n_inputs if op == _SAMPLES else self.ops[op]["n_units"]
+
+    def is_trainable(self, parameter: Parameter) -> bool:
+        """Tell whether training moves a parameter by its gradient."""
+        return parameter.is_trained and self.ops[parameter.op].get("trainable", True)
 
     def add(self, kind: str, source: int, n_units: int, place: str, **settings: Any) -> int:
         """Append an operation and return its number."""
@@ -303,7 +332,7 @@ def lower_training(
     own = isinstance(activation, PythonActivation)  # of any name
     fused = None if own else _FUSED.get((loss.name, activation.name))
     loss_code = fused or loss.name
-    code, settings = _lower_optimizer(optimizer)
+    code, n_slots = _code_of(optimizer)
     threshold = None
     if any(isinstance(metric, Accuracy) for metric in metrics):
         threshold = _HALF.get(loss_code, 0.5)
@@ -311,10 +340,10 @@ def lower_training(
         loss=None if isinstance(loss, CustomLoss) else _kernels.LOSSES[loss_code],
         output_activation=None if fused is None else _kernels.ACTIVATIONS["identity"],
         optimizer=_kernels.OPTIMIZERS[code],
-        n_slots={"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}[code],
-        settings=settings,
+        n_slots=n_slots,
+        settings=_lower_optimizer(optimizer),
         accuracy_threshold=threshold,
-        **_lower_loss(loss, output.units),
+        **_lower_loss(loss, network.n_outputs),
     )
 
 
@@ -391,18 +420,106 @@ def check_loss(loss: Loss, n_outputs: int, dtype: np.dtype) -> None:
 
 def check_optimizer(optimizer: Optimizer, dtype: np.dtype) -> None:
     """Refuse what a dtype cannot hold: an epsilon of zero would make 0 / 0 of zero gradients."""
-    if isinstance(optimizer, Adam) and optimizer.epsilon < np.finfo(dtype).tiny:
+    epsilon = getattr(optimizer, "epsilon", None)
+    if epsilon is not None and epsilon < np.finfo(dtype).tiny:
         raise ValueError(
             f"optimizer: epsilon must be at least {np.finfo(dtype).tiny:.3g} in {dtype.name}, got "
-            f"{optimizer.epsilon}"
+            f"{epsilon}"
         )
 
 
-def _lower_optimizer(optimizer: Optimizer) -> tuple[str, dict[str, float]]:
-    settings = dict.fromkeys(("learning_rate", "momentum", "beta_1", "beta_2", "epsilon"), 0.0)
-    settings |= {name: value for name, value in vars(optimizer).items() if name in settings}
-    if isinstance(optimizer, Adam):
-        return "adam", settings
-    if isinstance(optimizer, SGD) and optimizer.momentum > 0:
-        return ("nesterov" if optimizer.nesterov else "momentum"), settings
-    return "sgd", settings
+def _code_of(optimizer: Optimizer) -> tuple[str, int]:
+    """Return the name of an optimizer's code, and how many slots it has."""
+    if isinstance(optimizer, SGD):
+        if optimizer.momentum == 0:
+            return "sgd", 0
+        return ("nesterov" if optimizer.nesterov else "momentum"), 1
+    if isinstance(optimizer, (Adam, AdamW)):
+        return ("amsgrad", 3) if optimizer.amsgrad else ("adam", 2)
+    if isinstance(optimizer, RMSprop):
+        code = "centered_rmsprop" if optimizer.centered else "rmsprop"
+        if optimizer.momentum > 0:
+            return f"{code}_momentum", 2 + optimizer.centered
+        return code, 1 + optimizer.centered
+    if isinstance(optimizer, LBFGS):  # which moves the parameters by itself
+        return "gradient", 0
+    return optimizer.name, {NAdam: 2, Adagrad: 1, Adadelta: 2, Lion: 1, Rprop: 2}[type(optimizer)]
+
+
+def _lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """Return what `Network.compile` takes as settings."""
+    given = vars(optimizer)
+    names = ("momentum", "beta_1", "beta_2", "epsilon")
+    step = {name: given[name] for name in names if name in given}
+    if "rho" in given:
+        step["beta_2"] = given["rho"]
+    decoupled = isinstance(optimizer, (AdamW, Lion))
+    step["decoupled_decay" if decoupled else "weight_decay"] = given.get("weight_decay", 0.0)
+    settings: dict[str, Any] = {
+        "step": step,
+        "schedule": lower_schedule(given.get("learning_rate", 0.0)),
+    }
+    if isinstance(optimizer, StochasticOptimizer):
+        if optimizer.clip_value is not None:
+            step["clip_value"] = optimizer.clip_value
+        ways = {name: given[name] for name in ("clip_norm", "clip_global_norm")}
+        settings |= {name: value for name, value in ways.items() if value is not None}
+        settings["average_decay"] = optimizer.ema_decay
+    if isinstance(optimizer, NAdam):
+        settings["momentum_decay"] = optimizer.momentum_decay
+    if isinstance(optimizer, Adagrad):
+        settings["rate_decay"] = optimizer.learning_rate_decay
+        settings["slot_values"] = {0: optimizer.initial_accumulator}
+    if isinstance(optimizer, Rprop):
+        step["eta_minus"], step["eta_plus"] = optimizer.etas
+        step["smallest_step"], step["largest_step"] = optimizer.step_sizes
+        settings["slot_values"] = {1: optimizer.learning_rate}
+    return settings
+
+
+def lower_schedule(rate: float | Schedule) -> dict[str, float]:
+    """Return the fields of `cymlp_schedule` for what a learning rate may be."""
+    if not isinstance(rate, Schedule):
+        return {"kind": SCHEDULES["constant"], "rate": float(rate)}
+    if isinstance(rate, Warmup):
+        return lower_schedule(rate.schedule) | {
+            "warmup_steps": rate.steps,
+            "warmup_factor": rate.start_factor,
+        }
+    return {"kind": SCHEDULES[rate.name], **_fields_of(rate)}
+
+
+def _fields_of(schedule: Schedule) -> dict[str, float]:
+    if isinstance(schedule, OneCycle):
+        return {
+            "rate": schedule.max_learning_rate,
+            "end_rate": schedule.end_learning_rate,
+            "n_steps": schedule.total_steps,
+            "start_rate": schedule.start_learning_rate,
+            "peak_step": max(schedule.peak_step, 0.0),
+        }
+    if isinstance(schedule, StepDecay):
+        own = {"n_steps": schedule.step_size, "factor": schedule.gamma}
+    elif isinstance(schedule, ExponentialDecay):
+        own = {"n_steps": schedule.decay_steps, "factor": schedule.decay_rate}
+    elif isinstance(schedule, PolynomialDecay):
+        own = {
+            "n_steps": schedule.decay_steps,
+            "end_rate": schedule.end_learning_rate,
+            "power": schedule.power,
+        }
+    elif isinstance(schedule, InverseScaling):
+        own = {"power": schedule.power}
+    elif isinstance(schedule, CosineDecay):
+        own = {"n_steps": schedule.decay_steps, "end_rate": schedule.end_learning_rate}
+    elif isinstance(schedule, CosineDecayRestarts):
+        own = {
+            "n_steps": schedule.first_decay_steps,
+            "end_rate": schedule.end_learning_rate,
+            "factor": schedule.m_mul,
+            "stretch": schedule.t_mul,
+        }
+    else:
+        assert isinstance(schedule, Constant), schedule
+        own = {}
+    return {"rate": schedule.learning_rate, **own}

@@ -8,7 +8,11 @@ from cymlp._batch import Described
 from cymlp._program import Program
 from cymlp._validate import SparseRows
 
+SCHEDULES: dict[str, int]
+
 def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
+
+def scheduled(fields: Mapping[str, float], step: int) -> float: ...
 
 class Network(Program):
     @property
@@ -24,7 +28,7 @@ class Network(Program):
         output_activation: int,
         optimizer: int,
         n_slots: int,
-        settings: Mapping[str, float],
+        settings: Mapping[str, Any],
         accuracy_threshold: float | None,
         *,
         loss_parameter: float = 0.0,
@@ -33,6 +37,7 @@ class Network(Program):
         loss_function: Callable[..., tuple[NDArray[Any], NDArray[Any]]] | None = None,
     ) -> None: ...
     def restore_iteration(self, iteration: int) -> None: ...
+    def set_learning_rate(self, rate: float) -> None: ...
     def describe(
         self,
         x: NDArray[Any] | SparseRows,
@@ -53,11 +58,6 @@ class Network(Program):
         n_threads: int = 0,
     ) -> None: ...
     def gradients(
-        self,
-        x: NDArray[Any],
-        labels: NDArray[np.int32] | None,
-        values: NDArray[Any] | None,
-        weight: NDArray[np.float64] | None,
-        n_threads: int = 0,
-    ) -> list[NDArray[Any]]: ...
+        self, samples: Described, n_threads: int = 0
+    ) -> tuple[float, float, list[NDArray[Any]]]: ...
     def apply_gradients(self, gradients: Sequence[NDArray[Any]]) -> None: ...

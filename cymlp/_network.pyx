@@ -18,7 +18,7 @@ import numpy as np
 
 from cython.parallel cimport parallel, threadid
 
-from libc.math cimport isfinite
+from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -27,16 +27,17 @@ from cymlp._batch cimport (
     inputs_of, rows_room, take_rows, total_weight, weight_at)
 from cymlp._dense cimport (
     Dense, Inputs, Norms, Parameters, all_inputs, ceil_div, dense_apply_item, dense_constrain,
-    dense_item_norms, dense_transpose, dense_update_item, inputs_from, keeps_gradient, n_items, padded_size, penalty_of,
-    scratch_size)
+    dense_gradient_squares, dense_item_norms, dense_transpose, dense_update_item, inputs_from,
+    keeps_gradient, n_items, padded_size, penalty_of, scratch_size)
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_N_SLOTS, RowLayer, RowNetwork, RowSamples, Step, Sums,
-    optimizer_step)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_AMSGRAD, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_NADAM,
+    CYMLP_SGD, RowLayer, RowNetwork, RowSamples, Step, Sums, cymlp_correct_nadam,
+    cymlp_correct_step, cymlp_nadam_momentum, cymlp_nadam_product, optimizer_step)
 from cymlp._ops cimport (
-    OP_DENSE, OP_DROPOUT, OP_BATCH_NORM, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES,
-    Mode, Op, Tensor, has_norm, item_parameters, kept_at, norm_apply, norm_backward_sums,
-    norm_forward_sums, norm_move_averages, norm_scratch_size, norm_update, op_activation_backward,
-    op_forward, op_items, op_propagate, row_at, uses_batch)
+    OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Mode, Op,
+    Tensor, has_norm, item_parameters, kept_at, norm_apply, norm_backward_sums,
+    norm_forward_sums, norm_gradient_squares, norm_move_averages, norm_scratch_size, norm_update,
+    op_activation_backward, op_forward, op_items, op_propagate, row_at, uses_batch)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -46,6 +47,35 @@ from cymlp._threads cimport (
 
 cdef extern from "shuffle.h" nogil:
     void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t* order__n)
+
+cdef extern from "schedule.h" nogil:
+    enum:
+        CYMLP_CONSTANT
+        CYMLP_STEP_DECAY
+        CYMLP_EXPONENTIAL_DECAY
+        CYMLP_POLYNOMIAL_DECAY
+        CYMLP_INVERSE_SCALING
+        CYMLP_COSINE_DECAY
+        CYMLP_COSINE_DECAY_RESTARTS
+        CYMLP_ONE_CYCLE
+
+    ctypedef struct Schedule "cymlp_schedule":
+        int kind
+        double rate, end_rate, n_steps, factor, power, stretch, start_rate, peak_step
+        double warmup_steps, warmup_factor
+
+    double cymlp_learning_rate(const Schedule* schedule, double step)
+
+SCHEDULES = {
+    "constant": CYMLP_CONSTANT,
+    "step_decay": CYMLP_STEP_DECAY,
+    "exponential_decay": CYMLP_EXPONENTIAL_DECAY,
+    "polynomial_decay": CYMLP_POLYNOMIAL_DECAY,
+    "inverse_scaling": CYMLP_INVERSE_SCALING,
+    "cosine_decay": CYMLP_COSINE_DECAY,
+    "cosine_decay_restarts": CYMLP_COSINE_DECAY_RESTARTS,
+    "one_cycle": CYMLP_ONE_CYCLE,
+}
 
 # Seconds between two looks at pending signals.
 cdef double LOOK_EVERY = 0.03
@@ -140,6 +170,24 @@ def shuffled(Py_ssize_t n_samples, shuffle):
     return order
 
 
+cdef Schedule schedule_of(dict fields):
+    """A schedule from the fields that it has."""
+    names = (
+        "rate", "end_rate", "n_steps", "factor", "power", "stretch", "start_rate", "peak_step",
+        "warmup_steps", "warmup_factor")
+    cdef Schedule out = {**dict.fromkeys(names, 0.0), "n_steps": 1.0, **fields}
+    return out
+
+
+def scheduled(fields, Py_ssize_t step):
+    """Return the learning rate with which `Network.train` takes a step, counted from 0.
+
+    The fields are those of `cymlp_schedule`.
+    """
+    cdef Schedule schedule = schedule_of(fields)
+    return cymlp_learning_rate(&schedule, <double> step)
+
+
 cdef class Network(Program):
     """A program that can be trained; `Sequential` is its public face.
 
@@ -158,6 +206,16 @@ cdef class Network(Program):
 
     cdef int optimizer
     cdef Step settings              # the optimizer's, before the corrections of a step
+    cdef bint is_steady             # all steps have the same scalars
+    cdef Schedule schedule
+    cdef double rate_decay          # Adagrad's
+    cdef double momentum_decay      # NAdam's, with the product of its momenta ...
+    cdef double momentum_product
+    cdef Py_ssize_t product_steps   # ... over so many steps
+    cdef double clip_norm           # of each array; infinity: none
+    cdef double clip_global_norm    # of all arrays
+    cdef bint keeps_average         # of the parameters
+    cdef double* gradient_squares   # per item of the update
 
     cdef object workspace           # the arena that everything below points into
     cdef Py_ssize_t workspace_rows
@@ -182,9 +240,11 @@ cdef class Network(Program):
         cdef const Op* op
         self.iteration = 0
         self.owner = 0
+        cdef Py_ssize_t count = 0
         self.is_plain = True
         for k in range(self.n_ops):
             op = &self.ops[k]
+            count += op_items(op)
             for index in range(op_items(op)):
                 self.n_parameters += item_parameters(op, index)
             self.is_plain = self.is_plain and is_plain(op, k)
@@ -192,12 +252,14 @@ cdef class Network(Program):
             self.has_frozen_norms |= op.kind == OP_BATCH_NORM and op.norm.is_frozen
         self.tensors = <Tensor*> calloc(self.n_ops, sizeof(Tensor))
         self.row_layers = <RowLayer*> calloc(self.n_ops, sizeof(RowLayer))
-        if self.tensors == NULL or self.row_layers == NULL:
+        self.gradient_squares = <double*> calloc(count, sizeof(double))
+        if self.tensors == NULL or self.row_layers == NULL or self.gradient_squares == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.tensors)
         free(self.row_layers)
+        free(self.gradient_squares)
 
     def set_all(self, names, values):
         """Overwrite arrays, given as (operation, name) and value; see `Program.set`."""
@@ -223,9 +285,12 @@ cdef class Network(Program):
         optimizer : int
             A code.
         n_slots : int
-            Arrays that the optimizer keeps per parameter, 0 to 2.
+            Arrays that the optimizer keeps per parameter, 0 to 3.
         settings : dict
-            learning_rate, momentum, beta_1, beta_2, epsilon.
+            Of the optimizer. ``step``: fields of `cymlp_step`; ``schedule``: fields of
+            `cymlp_schedule`; and where they are not off: ``slot_values``, what the slots begin
+            with, by their number; ``rate_decay``, ``momentum_decay``, ``clip_norm``,
+            ``clip_global_norm``, ``average_decay``.
         accuracy_threshold : float or None
             What a single output is compared with; None: accuracy is not computed.
         loss_parameter, loss_smoothing : float
@@ -237,19 +302,38 @@ cdef class Network(Program):
         cdef Py_ssize_t k
         cdef int s
         cdef Parameters* parameters
-        names = [[f"{name}_slot{s}" for s in range(n_slots) for name in self._trained(k)]
+        average_decay = settings.get("average_decay")
+        kinds = [f"slot{s}" for s in range(n_slots)]
+        if average_decay is not None:
+            kinds.append("average")
+        names = [[f"{name}_{kind}" for kind in kinds for name in self._trained(k)]
                  for k in range(self.n_ops)]
         self._enter()
         try:
             slots = self._new_arrays(names)  # before anything changes: it may fail
+            for s, value in settings.get("slot_values", {}).items():
+                for arrays in slots:
+                    for name in arrays:
+                        if name.endswith(f"_slot{s}"):
+                            arrays[name][...] = value
             self._set_loss(loss, loss_parameter, loss_smoothing, loss_unit, loss_function)
             self.output_activation = (
                 self.ops[self.n_ops - 1].activation if output_activation is None
                 else output_activation)
             self.optimizer = optimizer
-            self.settings = optimizer_step(
-                settings["learning_rate"], settings["momentum"], settings["beta_1"],
-                settings["beta_2"], settings["epsilon"], 0, 1)
+            self.schedule = schedule_of(settings["schedule"])
+            self.settings = optimizer_step(settings["step"])
+            self.settings.learning_rate = self.schedule.rate
+            self.settings.average_decay = average_decay or 0.0
+            self.keeps_average = average_decay is not None
+            self.rate_decay = settings.get("rate_decay", 0.0)
+            self.momentum_decay = settings.get("momentum_decay", 0.0)
+            self.clip_norm = settings.get("clip_norm", INFINITY)
+            self.clip_global_norm = settings.get("clip_global_norm", INFINITY)
+            self.product_steps = -1
+            self.is_steady = not (
+                self._has_schedule() or self.rate_decay > 0 or self.keeps_average
+                or optimizer in (CYMLP_ADAM, CYMLP_AMSGRAD, CYMLP_NADAM))
             self.wants_accuracy = accuracy_threshold is not None
             self.accuracy_threshold = accuracy_threshold or 0.0
             self.iteration = 0
@@ -260,7 +344,10 @@ cdef class Network(Program):
                         parameters.slots[s] = NULL
                     for s in range(n_slots):
                         parameters.slots[s] = address(slots[k][f"{name}_slot{s}"])
-                for name in [name for name in self.arrays[k] if "slot" in name]:
+                    parameters.average = NULL
+                    if self.keeps_average:
+                        parameters.average = address(slots[k][f"{name}_average"])
+                for name in [name for name in self.arrays[k] if is_optimizers(name)]:
                     del self.arrays[k][name]
                 self.arrays[k].update(slots[k])
         finally:
@@ -269,6 +356,14 @@ cdef class Network(Program):
     def restore_iteration(self, Py_ssize_t iteration):
         """Set the number of optimizer steps taken."""
         self.iteration = iteration
+
+    def set_learning_rate(self, double rate):
+        """Take all steps from the next one on with this learning rate."""
+        self.schedule = schedule_of({"kind": CYMLP_CONSTANT, "rate": rate})
+        self.settings.learning_rate = rate
+
+    cdef bint _has_schedule(self) noexcept nogil:
+        return self.schedule.kind != CYMLP_CONSTANT or self.schedule.warmup_steps > 0
 
     cdef int _enter(self) except -1:
         # A child that was forked in the middle of training is not itself in it.
@@ -355,21 +450,26 @@ cdef class Network(Program):
             self.is_stale = True
 
     def gradients(self, Described samples not None, bint training, int n_threads=0):
-        """Return the gradients of all samples as one batch, by (operation, name)."""
+        """Return (loss, accuracy, gradients) of all samples as one batch; nothing moves.
+
+        The gradients are those of all trained parameters, by (operation, name).
+        """
         cdef Py_ssize_t k
         self._enter()
         try:
-            self._run(
+            loss, accuracy = self._run(
                 samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, training, None, False,
                 n_threads)
-            return {(k, name): self.get(k, f"{name}_gradient")
-                    for k in range(self.n_ops) for name in self._trained(k)}
+            return loss, accuracy, {
+                (k, name): self.get(k, f"{name}_gradient")
+                for k in range(self.n_ops) for name in self._trained(k)}
         finally:
             self.owner = 0
 
     def apply_gradients(self, names, gradients):
         """Take one optimizer step with gradients given as (operation, name) and value."""
         cdef Run run
+        cdef Run* shared = &run
         cdef uint64_t denormals
         self._enter()
         try:
@@ -382,7 +482,9 @@ cdef class Network(Program):
             run.step = self._step(self.iteration + 1)
             with nogil:
                 denormals = cymlp_flush_denormals()
-                self._apply_gradients(&run, 0, 0, 1)
+                self._apply_gradients(shared, 0, 0, 1)
+                if self.has_constraints:
+                    self._constrain(0, 1)
                 cymlp_restore_denormals(denormals)
             self.iteration += 1
         finally:
@@ -403,11 +505,36 @@ cdef class Network(Program):
             self.arrays[k].update(gradients[k])
 
     cdef Step _step(self, Py_ssize_t count) noexcept nogil:
-        if self.optimizer != CYMLP_ADAM:  # the corrections are powers: as slow as a small step
-            return self.settings
-        return optimizer_step(
-            self.settings.learning_rate, self.settings.momentum, self.settings.beta_1,
-            self.settings.beta_2, self.settings.epsilon, 0, count)
+        """The scalars of a step, counted from 1."""
+        cdef Step step = self.settings
+        if self.is_steady:  # most corrections are powers: as slow as a small step
+            return step
+        if self._has_schedule():
+            step.learning_rate = cymlp_learning_rate(&self.schedule, count - 1)
+        step.learning_rate /= 1 + (count - 1) * self.rate_decay
+        if count == 1:
+            step.average_decay = 0
+        if self.optimizer == CYMLP_NADAM:
+            cymlp_correct_nadam(&step, count, self.momentum_decay, self._momentum_product(count))
+        elif self.optimizer == CYMLP_ADAM or self.optimizer == CYMLP_AMSGRAD:
+            cymlp_correct_step(&step, count)
+        return step
+
+    cdef double _momentum_product(self, Py_ssize_t count) noexcept nogil:
+        """The product of NAdam's momenta, taken in the same order however it comes to `count`."""
+        cdef double beta_1 = self.settings.beta_1
+        if self.product_steps == count - 1:
+            self.momentum_product *= cymlp_nadam_momentum(beta_1, self.momentum_decay, count)
+        elif self.product_steps != count:
+            self.momentum_product = cymlp_nadam_product(beta_1, self.momentum_decay, count)
+        self.product_steps = count
+        return self.momentum_product
+
+    cdef bint _goes_by_rows(self, const Run* run) noexcept nogil:
+        """Whether `train_rows` can take the steps, of which it knows the plain ones alone."""
+        return (self.is_plain and not self.calls_loss and run.fused and run.batch_size == 1
+                and run.samples.format == REALS and CYMLP_SGD <= run.optimizer <= CYMLP_ADAM and not self._has_schedule()
+                and not self.keeps_average and self.settings.clip_value == INFINITY)
 
     cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
               int optimizer, bint training, tick, bint every_batch, int asked):
@@ -450,8 +577,7 @@ cdef class Network(Program):
                 self.calls_activations or self.calls_loss):
             team = threads_for(flops, asked)
         self._need_workspace(run.slice_rows, team, run.samples.format)
-        by_rows = (self.is_plain and run.fused and run.batch_size == 1
-                   and run.samples.format == REALS and not self.calls_loss)
+        by_rows = self._goes_by_rows(shared)
         if by_rows:
             self.transposes_are_old = True
         elif self.transposes_are_old:
@@ -492,7 +618,8 @@ cdef class Network(Program):
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
-        return (run.optimizer != CYMLP_GRADIENT and run.batch_size <= FUSED_ROWS
+        return (run.optimizer != CYMLP_GRADIENT and not self._clips_norms()
+                and run.batch_size <= FUSED_ROWS
                 and self._flops_per_row() * run.batch_size <= FUSED_FLOPS)
 
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
@@ -676,7 +803,7 @@ cdef class Network(Program):
                             &unused if optimizer == CYMLP_ACCUMULATE else &self.norms[item])
                     else:
                         norm_update(
-                            self.kernels, self.ops, self.tensors, k, n_rows, optimizer,
+                            self.kernels, self.ops, self.tensors, k, index, n_rows, optimizer,
                             &run.step, mode, scratch)
                     if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
                         self._look(run, thread, <double> n_rows / op_items(op), op)
@@ -686,26 +813,87 @@ cdef class Network(Program):
         self, Run* run, Py_ssize_t n_rows, int thread, int team
     ) noexcept nogil:
         """Move this thread's items of all operations by the gradients in memory."""
-        cdef Py_ssize_t k, index
+        cdef Py_ssize_t k, index, count, item = 0
         cdef const Op* op
-        cdef Shares shares = self._shares(run, 0, team)
+        cdef Step step = run.step
+        cdef Shares shares
+        cdef double scale = 1
+        if self._clips_norms():
+            self._leave_squares(run, thread, team)
+            wait_for_team(team)
+            scale = self._global_scale()
+        shares = self._shares(run, 0, team)
         for k in range(self.n_ops):
             op = &self.ops[k]
-            for index in range(op_items(op)):
+            count = op_items(op)
+            for index in range(count):
+                if index == 0:  # kernel or gamma
+                    step.gradient_scale = scale * self._array_scale(item, count - 1)
+                if index == count - 1:  # bias or beta
+                    step.gradient_scale = scale * self._array_scale(item + count - 1, 1)
                 if owner(&shares, op, index) != thread or not op.is_trainable:
                     continue
                 if op.kind == OP_DENSE:
-                    dense_apply_item(&op.dense, index, run.optimizer, &run.step)
+                    dense_apply_item(&op.dense, index, run.optimizer, &step)
                     continue
-                norm_apply(self.kernels, op, run.optimizer, &run.step)
-                if uses_batch(op, &run.mode):
+                norm_apply(self.kernels, op, index, run.optimizer, &step)
+                if index == 0 and uses_batch(op, &run.mode):
                     norm_move_averages(self.kernels, op, &self.tensors[k], n_rows)
+            item += count
 
     cdef void _constrain(self, int thread, int team) noexcept nogil:
         cdef Py_ssize_t k
         for k in range(self.n_ops):
             if self.ops[k].dense.max_norm > 0 and self.ops[k].is_trainable:
                 dense_constrain(&self.ops[k].dense, thread, team)
+
+    cdef bint _clips_norms(self) noexcept nogil:
+        return self.clip_norm < INFINITY or self.clip_global_norm < INFINITY
+
+    cdef void _leave_squares(self, const Run* run, int thread, int team) noexcept nogil:
+        """Leave the squares of this thread's gradients where all threads add them, in order."""
+        cdef Py_ssize_t k, index, item = 0
+        cdef const Op* op
+        cdef Shares shares = self._shares(run, 0, team)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for index in range(op_items(op)):
+                if owner(&shares, op, index) == thread:
+                    if not op.is_trainable:
+                        self.gradient_squares[item] = 0
+                    elif op.kind == OP_DENSE:
+                        self.gradient_squares[item] = dense_gradient_squares(&op.dense, index)
+                    else:
+                        self.gradient_squares[item] = norm_gradient_squares(
+                            self.kernels, op, index)
+                item += 1
+
+    cdef double _norm(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """The norm of some items' gradient."""
+        cdef Py_ssize_t item
+        cdef double squares = 0
+        for item in range(first, first + count):
+            squares += self.gradient_squares[item]
+        return sqrt(squares)
+
+    cdef double _global_scale(self) noexcept nogil:
+        """What the whole gradient is multiplied by; a NaN for one that holds a NaN."""
+        cdef Py_ssize_t k, count = 0
+        cdef double scale
+        if not self.clip_global_norm < INFINITY:
+            return 1
+        for k in range(self.n_ops):
+            count += op_items(&self.ops[k])
+        scale = self.clip_global_norm / (self._norm(0, count) + 1e-6)
+        return 1 if scale > 1 else scale
+
+    cdef double _array_scale(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """What the gradient of an array, of so many items, is multiplied by."""
+        cdef double norm
+        if not self.clip_norm < INFINITY:
+            return 1
+        norm = self._norm(first, count)
+        return 1 if norm <= self.clip_norm else self.clip_norm / norm
 
     cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
         """How a team shares out an update of n_rows rows, from the first item on."""
@@ -972,6 +1160,11 @@ cdef class Network(Program):
         self.workspace_rows = n_rows
         self.workspace_team = team
         self.workspace_format = format
+
+
+cdef bint is_optimizers(name):
+    """Whether an array is an optimizer's."""
+    return "slot" in name or "average" in name
 
 
 cdef bint is_plain(const Op* op, Py_ssize_t k) noexcept nogil:

@@ -103,11 +103,11 @@ cdef inline bint has_norm(const Op* op) noexcept nogil:
 cdef inline Py_ssize_t op_items(const Op* op) noexcept nogil:
     if op.kind == OP_DENSE:
         return n_items(&op.dense)
-    return 1 if has_norm(op) else 0
+    return 2 if has_norm(op) else 0  # gamma, beta
 
 
 cdef inline Py_ssize_t item_parameters(const Op* op, Py_ssize_t index) noexcept nogil:
-    return parameters_of(&op.dense, index) if op.kind == OP_DENSE else 2 * op.n_units
+    return parameters_of(&op.dense, index) if op.kind == OP_DENSE else op.n_units
 
 
 # Rows of the batch from `row` on, the first row_number-th of its step, through one operation and,
@@ -146,15 +146,19 @@ cdef void norm_backward_sums(
     const KernelTable* kernels, const Op* ops, const Tensor* tensors, Py_ssize_t k,
     Py_ssize_t first, Py_ssize_t stop, Py_ssize_t n_rows) noexcept nogil
 
-# Updates the parameters of a norm by the deltas of the batch.
+# Updates an item of a norm by the deltas of the batch; with the first one its moving averages.
 cdef void norm_update(
     const KernelTable* kernels, const Op* ops, const Tensor* tensors, Py_ssize_t k,
-    Py_ssize_t n_rows, int optimizer, const Step* step, const Mode* mode,
+    Py_ssize_t index, Py_ssize_t n_rows, int optimizer, const Step* step, const Mode* mode,
     char* scratch) noexcept nogil
 
-# The same by the gradients that they hold, and the moving averages by the moments of the batch.
+# Updates an item by the gradient that it holds; the sum of the squares of that; and the moving
+# averages by the moments of the batch.
 cdef void norm_apply(
-    const KernelTable* kernels, const Op* op, int optimizer, const Step* step) noexcept nogil
+    const KernelTable* kernels, const Op* op, Py_ssize_t index, int optimizer,
+    const Step* step) noexcept nogil
+cdef double norm_gradient_squares(
+    const KernelTable* kernels, const Op* op, Py_ssize_t index) noexcept nogil
 cdef void norm_move_averages(
     const KernelTable* kernels, const Op* op, const Tensor* tensor,
     Py_ssize_t n_rows) noexcept nogil

@@ -178,38 +178,52 @@ cdef void norm_backward_sums(
 
 cdef void norm_update(
     const KernelTable* kernels, const Op* ops, const Tensor* tensors, Py_ssize_t k,
-    Py_ssize_t n_rows, int optimizer, const Step* step, const Mode* mode, char* scratch
+    Py_ssize_t index, Py_ssize_t n_rows, int optimizer, const Step* step, const Mode* mode,
+    char* scratch
 ) noexcept nogil:
     cdef const Op* op = &ops[k]
     cdef const Tensor* own = &tensors[k]
-    cdef Step slower = step[0]
     cdef Py_ssize_t n = padded_size(op.n_units, kernels.lanes)
-    cdef const char* dot = scratch
-    cdef const char* total = scratch + n * <Py_ssize_t> kernels.item_size
-    slower.learning_rate *= op.norm.rate_factor
+    cdef const char* g = scratch
     if uses_batch(op, mode):
-        dot, total = own.moments.dot, own.moments.sum
+        g = own.moments.dot if index == 0 else own.moments.sum
+    elif index == 0:
+        kernels.column_dot(n_rows, n, own.delta, op.stride, own.kept, op.stride, scratch)
     else:
-        kernels.column_dot(n_rows, n, own.delta, op.stride, own.kept, op.stride, <char*> dot)
-        kernels.column_sum(n_rows, n, own.delta, op.stride, <char*> total)
-    if op.norm.has_gamma:
-        update_span(kernels, &op.norm.gamma, 0, n, dot, optimizer, &slower)
-    if op.norm.has_beta:
-        update_span(kernels, &op.norm.beta, 0, n, total, optimizer, &slower)
-    if uses_batch(op, mode) and not keeps_gradient(optimizer):
+        kernels.column_sum(n_rows, n, own.delta, op.stride, scratch)
+    move_item(kernels, op, index, g, optimizer, step)
+    if index == 0 and uses_batch(op, mode) and not keeps_gradient(optimizer):
         norm_move_averages(kernels, op, own, n_rows)
 
 
-cdef void norm_apply(
-    const KernelTable* kernels, const Op* op, int optimizer, const Step* step
+cdef inline const Parameters* item_of(const Op* op, Py_ssize_t index) noexcept nogil:
+    return &op.norm.gamma if index == 0 else &op.norm.beta
+
+
+cdef void move_item(
+    const KernelTable* kernels, const Op* op, Py_ssize_t index, const char* g, int optimizer,
+    const Step* step
 ) noexcept nogil:
-    cdef Step slower = step[0]
-    cdef Py_ssize_t n = padded_size(op.n_units, kernels.lanes)
-    slower.learning_rate *= op.norm.rate_factor
-    if op.norm.has_gamma:
-        update_span(kernels, &op.norm.gamma, 0, n, op.norm.gamma.gradient, optimizer, &slower)
-    if op.norm.has_beta:
-        update_span(kernels, &op.norm.beta, 0, n, op.norm.beta.gradient, optimizer, &slower)
+    """Move gamma or beta, where there is one, or keep its gradient."""
+    cdef Step own = step[0]
+    own.learning_rate *= op.norm.rate_factor
+    if op.norm.has_gamma if index == 0 else op.norm.has_beta:
+        update_span(
+            kernels, item_of(op, index), 0, padded_size(op.n_units, kernels.lanes), g, optimizer,
+            &own)
+
+
+cdef void norm_apply(
+    const KernelTable* kernels, const Op* op, Py_ssize_t index, int optimizer, const Step* step
+) noexcept nogil:
+    move_item(kernels, op, index, item_of(op, index).gradient, optimizer, step)
+
+
+cdef double norm_gradient_squares(
+    const KernelTable* kernels, const Op* op, Py_ssize_t index
+) noexcept nogil:
+    return kernels.sum_of_squares(
+        padded_size(op.n_units, kernels.lanes), item_of(op, index).gradient)
 
 
 cdef void norm_move_averages(
@@ -224,4 +238,4 @@ cdef void norm_move_averages(
 
 
 cdef Py_ssize_t norm_scratch_size(const KernelTable* kernels, const Op* op) noexcept nogil:
-    return 2 * padded_size(op.n_units, kernels.lanes) * <Py_ssize_t> kernels.item_size
+    return padded_size(op.n_units, kernels.lanes) * <Py_ssize_t> kernels.item_size

@@ -78,6 +78,7 @@ cdef class Program:
     cdef Py_ssize_t _stride(self, Py_ssize_t n_units)
     cdef bint _has_transposed(self, Py_ssize_t op)
     cdef list _trained(self, Py_ssize_t op)
+    cdef bint _is_moved(self, Py_ssize_t op, name)
     cdef Parameters* _parameters(self, Py_ssize_t op, name) except NULL
     # Per operation a dict of arrays of zeros, all from one new arena, where a list of names is
     # given for each. The beginning of a name says which layout it has.

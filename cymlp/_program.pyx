@@ -298,6 +298,18 @@ cdef class Program:
         if name == "kernel" and self._has_transposed(op):
             self.arrays[op]["transposed"][...] = pack(self.kernels, value.T)
 
+    def trained_names(self):
+        """Return the (operation, name) of all that training moves by its gradient."""
+        return [(op, name) for op in range(self.n_ops) if self.ops[op].is_trainable
+                for name in self._trained(op) if self._is_moved(op, name)]
+
+    cdef bint _is_moved(self, Py_ssize_t op, name):
+        if name == "bias":
+            return self.ops[op].dense.has_bias
+        if name == "gamma":
+            return self.ops[op].norm.has_gamma
+        return self.ops[op].norm.has_beta if name == "beta" else True
+
     def state_names(self):
         """Return the (operation, name) of all that a copy must be given: see `get` and `set`."""
         derived = ("transposed", "inverse_std", "kernel_folded", "bias_folded")
@@ -380,6 +392,23 @@ cdef class Program:
         flat = np.frombuffer(<char[:n_bytes]> <char*> rows, self.dtype)
         return np.lib.stride_tricks.as_strided(
             flat, (n_rows, self.ops[op].n_units), (stride * item, item))
+
+    cdef void _set_loss(
+        self, loss, double parameter, double smoothing, unit, function
+    ) except *:
+        """Set the loss: a kernel's code with its settings, or a function."""
+        cdef Py_ssize_t n_units = self.n_outputs
+        array = None
+        if unit is not None:
+            array = np.zeros(padded_size(n_units, self.kernels.lanes), self.dtype)
+            array[:n_units] = unit
+        self.loss = 0 if loss is None else loss
+        self.loss_unit = array
+        self.loss_settings.parameter = parameter
+        self.loss_settings.smoothing = smoothing
+        self.loss_settings.unit__o = NULL if array is None else address(array)
+        self.loss_function = function
+        self.calls_loss = function is not None
 
     cdef bint _losses(
         self, const Samples* samples, const BatchRows* rows, Py_ssize_t row, Py_ssize_t n_rows,

@@ -56,6 +56,19 @@ Sources
        Statistics 22, 1951.
 .. [L8] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017, arXiv:1708.02002,
        equation 5, with the targets of torchvision's ``sigmoid_focal_loss``.
+.. [O1] S. J. Reddi, S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+.. [O2] T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016, with the schedule
+       of the momentum that PyTorch and Keras have.
+.. [O3] G. Hinton, *Neural Networks for Machine Learning*, lecture 6e, 2012; centered and with
+       momentum in A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013,
+       arXiv:1308.0850, equations 38 to 41, but for epsilon, which stands outside of the root.
+.. [O4] J. Duchi, E. Hazan and Y. Singer, "Adaptive Subgradient Methods for Online Learning and
+       Stochastic Optimization", JMLR 12, 2011.
+.. [O5] M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, arXiv:1212.5701.
+.. [O6] X. Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023,
+       arXiv:2302.06675, algorithm 2.
+.. [O7] C. Igel and M. Huesken, "Improving the Rprop Learning Algorithm", 2000: iRprop-.
+.. [O8] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
 """
 
 from collections.abc import Callable
@@ -75,7 +88,24 @@ FUSED = {
 }
 
 #: Optimizer name -> number of slot arrays (velocity; first and second moment) per parameter array.
-N_SLOTS = {"gradient": 1, "accumulate": 1, "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+N_SLOTS = {
+    "gradient": 1,
+    "accumulate": 1,
+    "sgd": 0,
+    "momentum": 1,
+    "nesterov": 1,
+    "adam": 2,
+    "amsgrad": 3,
+    "nadam": 2,
+    "rmsprop": 1,
+    "rmsprop_momentum": 2,
+    "centered_rmsprop": 2,
+    "centered_rmsprop_momentum": 3,
+    "adagrad": 1,
+    "adadelta": 2,
+    "lion": 1,
+    "rprop": 2,
+}
 
 _LABEL_LOSSES = ("cross_entropy", "softmax_cross_entropy", "hinge", "focal", "sigmoid_focal")
 
@@ -837,6 +867,38 @@ def loss_and_gradients(
 # --------------------------------------------------------------------------------------- optimizers
 
 
+def nadam_factors(beta_1, momentum_decay, step):
+    """Return what NAdam multiplies the first moment and the gradient by, [O2]_.
+
+    Examples
+    --------
+    >>> nadam_factors(0.9, 0.0, 1)  # a constant momentum of 0.45
+    (0.5642633228840126, 1.0)
+    """
+    mu = [beta_1 * (1 - 0.96 ** (t * momentum_decay) / 2) for t in range(1, step + 2)]
+    of_m = mu[step] / (1 - np.prod(mu))
+    of_g = (1 - mu[step - 1]) / (1 - np.prod(mu[:-1]))
+    return float(of_m), float(of_g)
+
+
+def shaped_gradient(
+    g, w, *, l2=0.0, l1=0.0, gradient_scale=1.0, clip_value=np.inf, weight_decay=0.0
+):
+    """Return the gradient that an optimizer sees.
+
+    Penalties first, [1]_ sections 7.1.1 and 7.1.2, with sign(0) = 0; then the scale that clipping
+    a norm comes to, the bounds of its elements, and the weight decay.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shaped_gradient(np.array([3.0, 0.0]), np.array([-1.0, 0.0]), l1=0.5, clip_value=2.0)
+    array([2., 0.])
+    """
+    g = gradient_scale * (g + l2 * w + l1 * np.sign(w))
+    return np.clip(g, -clip_value, clip_value) + weight_decay * w
+
+
 def update(
     name,
     g,
@@ -848,31 +910,55 @@ def update(
     beta_1=0.0,
     beta_2=0.0,
     epsilon=0.0,
-    l2=0.0,
+    momentum_decay=0.0,
+    eta_minus=0.0,
+    eta_plus=0.0,
+    smallest_step=0.0,
+    largest_step=0.0,
+    decoupled_decay=0.0,
     step=1,
+    **shape,
 ):
     """Return a parameter array and its slots after one optimizer step.
 
-    The gradient is g + l2 * W first, [1]_ section 7.1.1. Then, with lr the learning rate:
+    The gradient is `shaped_gradient` first, and W loses lr * decoupled_decay * W beside all that,
+    [O8]_. Then, with lr the learning rate and avg(b, a) = b * a + (1 - b) * g:
 
-    - ``"gradient"``: W stays; the slot becomes the gradient
-    - ``"accumulate"``: W stays; the slot grows by g alone, the penalty being in it already
+    - ``"gradient"``: W stays; the slot becomes the gradient with its penalties
+    - ``"accumulate"``: W stays; the slot grows by g alone, the penalties being in it already
     - ``"sgd"``: W -= lr * g
     - ``"momentum"``: v = momentum * v + g; W -= lr * v, [1]_ section 8.3.2
     - ``"nesterov"``: v likewise; W -= lr * (g + momentum * v), [4]_
-    - ``"adam"``: m = beta_1 * m + (1 - beta_1) * g; v = beta_2 * v + (1 - beta_2) * g**2;
+    - ``"adam"``: m = avg(beta_1, m); v = beta_2 * v + (1 - beta_2) * g**2;
       W -= lr * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon), [3]_
+    - ``"amsgrad"``: the same with the largest v so far, the third slot, for v, [O1]_
+    - ``"nadam"``: with `nadam_factors` of m and g for m / (1 - beta_1**step), [O2]_
+    - ``"rmsprop"``: v as Adam's; W -= lr * g / (sqrt(v) + epsilon), [O3]_
+    - ``"rmsprop_momentum"``: b = momentum * b + g / (sqrt(v) + epsilon); W -= lr * b
+    - ``"centered_rmsprop"``: m = avg(beta_2, m), and v - m**2, not below 0, for v
+    - ``"centered_rmsprop_momentum"``: both; the slots are v, m, b
+    - ``"adagrad"``: s += g**2; W -= lr * g / (sqrt(s) + epsilon), [O4]_
+    - ``"adadelta"``: v as Adam's; d = sqrt(u + epsilon) / sqrt(v + epsilon) * g;
+      u = beta_2 * u + (1 - beta_2) * d**2; W -= lr * d, [O5]_
+    - ``"lion"``: W -= lr * sign(avg(beta_1, m)); m = avg(beta_2, m), [O6]_
+    - ``"rprop"``: a size is multiplied by eta_plus where g and the last one have the same sign, by
+      eta_minus where they have not, and bounded; g = 0 in the second case;
+      W -= sign(g) * size, [O7]_; the slots are g and size
 
     Parameters
     ----------
-    name : {"gradient", "accumulate", "sgd", "momentum", "nesterov", "adam"}
+    name : str
+        One of `N_SLOTS`.
     g, w : ndarray
         Gradient and parameter, of the same shape.
     slots : sequence of ndarray
         ``N_SLOTS[name]`` arrays of that shape, zeros before the first step.
-    learning_rate, momentum, beta_1, beta_2, epsilon, l2 : float, default=0.0
+    learning_rate, momentum, beta_1, beta_2, epsilon, momentum_decay : float, default=0.0
+    eta_minus, eta_plus, smallest_step, largest_step, decoupled_decay : float, default=0.0
     step : int, default=1
         Number of this step, counted from one.
+    **shape : float
+        What `shaped_gradient` takes.
 
     Returns
     -------
@@ -885,23 +971,65 @@ def update(
     >>> update("sgd", np.array([1.0]), np.array([2.0]), learning_rate=0.5)
     (array([1.5]), [])
     """
+
+    def average(beta, a):
+        return beta * a + (1 - beta) * g
+
+    def average_of_squares(a):
+        return beta_2 * a + (1 - beta_2) * g**2
+
     if name == "accumulate":
         return w.copy(), [slots[0] + g]
-    g = g + l2 * w
     if name == "gradient":
-        return w.copy(), [g]
+        penalties = {key: shape[key] for key in ("l2", "l1") if key in shape}
+        return w.copy(), [shaped_gradient(g, w, **penalties)]
+    g = shaped_gradient(g, w, **shape)
+    kept = w - learning_rate * decoupled_decay * w
     if name == "sgd":
-        return w - learning_rate * g, []
+        return kept - learning_rate * g, []
     if name in ("momentum", "nesterov"):
         velocity = momentum * slots[0] + g
         direction = velocity if name == "momentum" else g + momentum * velocity
-        return w - learning_rate * direction, [velocity]
-    if name == "adam":
-        m = beta_1 * slots[0] + (1 - beta_1) * g
-        v = beta_2 * slots[1] + (1 - beta_2) * g**2
-        m_hat = m / (1 - beta_1**step)
-        v_hat = v / (1 - beta_2**step)
-        return w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), [m, v]
+        return kept - learning_rate * direction, [velocity]
+    if name in ("adam", "amsgrad", "nadam"):
+        m, v = average(beta_1, slots[0]), average_of_squares(slots[1])
+        new, largest, direction = [m, v], v, m / (1 - beta_1**step)
+        if name == "amsgrad":
+            largest = np.maximum(slots[2], v)
+            new.append(largest)
+        if name == "nadam":
+            of_m, of_g = nadam_factors(beta_1, momentum_decay, step)
+            direction = of_m * m + of_g * g
+        root = np.sqrt(largest / (1 - beta_2**step))
+        return kept - learning_rate * direction / (root + epsilon), new
+    if "rmsprop" in name:
+        new = [average_of_squares(slots[0])]
+        variance = new[0]
+        if "centered" in name:
+            new.append(average(beta_2, slots[1]))
+            variance = np.maximum(variance - new[1] ** 2, 0)
+        direction = g / (np.sqrt(variance) + epsilon)
+        if "momentum" in name:
+            direction = momentum * slots[len(new)] + direction
+            new.append(direction)
+        return kept - learning_rate * direction, new
+    if name == "adagrad":
+        total = slots[0] + g**2
+        return kept - learning_rate * g / (np.sqrt(total) + epsilon), [total]
+    if name == "adadelta":
+        v = average_of_squares(slots[0])
+        direction = np.sqrt(slots[1] + epsilon) / np.sqrt(v + epsilon) * g
+        u = beta_2 * slots[1] + (1 - beta_2) * direction**2
+        return kept - learning_rate * direction, [v, u]
+    if name == "lion":
+        direction = np.sign(average(beta_1, slots[0]))
+        return kept - learning_rate * direction, [average(beta_2, slots[0])]
+    if name == "rprop":
+        turn = np.sign(g) * np.sign(slots[0])
+        factor = np.where(turn > 0, eta_plus, np.where(turn < 0, eta_minus, 1))
+        size = np.clip(slots[1] * factor, smallest_step, largest_step)
+        g = np.where(turn < 0, 0, g)
+        return kept - np.sign(g) * size, [g, size]
     raise KeyError(name)
 
 
@@ -917,15 +1045,14 @@ def train(weights, activations, loss, batches, optimizer, *, l2=None, eps=None, 
     loss : str
         See `loss_and_gradients`.
     batches : iterable of (x, target) or (x, target, sample_weight)
-    optimizer : {"sgd", "momentum", "nesterov", "adam"}
+    optimizer : str
         See `update`.
     l2 : sequence, default=None
         See `l2_factors`.
     eps : float, default=None
         See `loss_values`.
     **hyperparameters : float
-        ``learning_rate``, ``momentum``, ``beta_1``, ``beta_2``, ``epsilon``, as `update` takes
-        them.
+        As `update` takes them.
 
     Returns
     -------

@@ -56,13 +56,25 @@ def thread_count(name: str, value: Any) -> int:
     return 0 if value is None else integer(name, value, low=1, high=MAX_THREADS, or_none=True)
 
 
-def real(name: str, value: Any, *, low: float, high: float = np.inf, closed: str = "left") -> float:
-    """Return value as a float between low and high; closed: "left", "both" or "neither" ends."""
+def real(
+    name: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = np.inf,
+    closed: str = "left",
+    or_else: str = "",
+) -> float:
+    """Return value as a float between low and high; closed: "left", "both" or "neither" ends.
+
+    or_else: what else the caller takes.
+    """
     expected = f"a number {'greater than' if closed == 'neither' else 'of at least'} {low:g}"
     if low == -np.inf:
         expected = "a finite number"
     if high < np.inf:
         expected += f" and {'at most' if closed == 'both' else 'less than'} {high:g}"
+    expected += f", or {or_else}" if or_else else ""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         _reject(name, value, expected, TypeError)
     number = float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ from cymlp import metrics as metric_specs
 from cymlp._batch import Described
 from cymlp._batches import BatchStream, are_batches
 from cymlp._fit import (
+    BatchFit,
     Fit,
     Plan,
     checked_callbacks,
@@ -39,8 +40,8 @@ from cymlp.initializers import initial_values
 from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
 from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
-from cymlp.optimizers import OPTIMIZERS, Optimizer
-from cymlp.progress import EpochProgress
+from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
+from cymlp.schedules import Schedule, rate_at
 
 __all__ = ["Predictor", "Sequential"]
 
@@ -264,7 +265,8 @@ class Sequential:
         Parameters
         ----------
         optimizer : str or Optimizer, default="adam"
-            One of sgd, adam, or an instance such as ``Adam(learning_rate=0.01)``.
+            One of sgd, adam, adamw, nadam, rmsprop, adagrad, adadelta, lion, rprop, lbfgs, or an
+            instance such as ``Adam(learning_rate=0.01)``.
         loss : str, Loss or callable, default="squared_error"
             A name in the table of `cymlp.losses`, an instance such as ``Huber(delta=2.0)``, or a
             function of your own, as `cymlp.losses.CustomLoss` describes it.
@@ -297,6 +299,51 @@ class Sequential:
                 new_metrics,
             )
         self.optimizer, self.loss, self.metrics = new_optimizer, new_loss, new_metrics
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step.
+
+        A number assigned to it holds from the next step on, and becomes that of `optimizer`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before `compile`; on reading, if the optimizer has no learning rate. On setting, also
+            if the optimizer has a schedule, or no use for the rate after the first step (Rprop),
+            or if the number is not one greater than 0.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> from cymlp.optimizers import SGD
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer=SGD(learning_rate=0.5), loss="squared_error")
+        >>> net.learning_rate /= 2
+        >>> net.learning_rate, net.optimizer
+        (0.25, SGD(learning_rate=0.25))
+        """
+        self._require("learning_rate", compiled=True, built=False)
+        if not hasattr(self.optimizer, "learning_rate"):
+            raise ValueError(f"learning_rate: {self.optimizer!r} has none")
+        return rate_at(self.optimizer.learning_rate, self._network.iteration if self.built else 0)
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        before = self.learning_rate  # raises where there is none
+        if isinstance(self.optimizer, Rprop):
+            raise ValueError("learning_rate cannot be set: Rprop's is its first step size alone")
+        schedule = self.optimizer.learning_rate  # type: ignore[union-attr]
+        if isinstance(schedule, Schedule):
+            raise ValueError(
+                f"learning_rate cannot be set, since a schedule does: {schedule!r}, now at "
+                f"{before:.6g}; compile with a number"
+            )
+        _validate.real("learning_rate", rate, low=0, closed="neither")
+        self.optimizer = replace(self.optimizer, learning_rate=float(rate))  # type: ignore
+        if self.built:
+            self._network.set_learning_rate(rate)
 
     # Samples
 
@@ -373,7 +420,7 @@ class Sequential:
             The number that the last epoch ends with: ``epochs - initial_epoch`` are trained.
         batch_size : int, default=32
             Samples per step; the last batch of an epoch may be smaller. Batches that X yields have
-            the size that they have.
+            the size that they have; `LBFGS` takes all samples at once.
         steps_per_epoch : int, optional
             Where X yields batches: how many of them are an epoch. By default an epoch is one pass
             over X, which only something that can be passed over again, such as a data loader, has
@@ -442,7 +489,15 @@ class Sequential:
                         f"{name} must be None where X is a {type(X).__name__}, whose batches bring "
                         "their own"
                     )
-            return self._fit_batches(X, epochs, steps_per_epoch, validation_data, verbose, threads)
+            return self._fit_batches(
+                X,
+                steps_per_epoch,
+                validation_data,
+                Plan(epochs, initial_epoch, batch_size, False, validation_freq, threads),
+                checked_callbacks(callbacks, verbose),
+                validation_split=validation_split,
+                class_weight=class_weight,
+            )
         if steps_per_epoch is not None:
             raise ValueError(
                 f"steps_per_epoch must be None, unless X yields batches, got {steps_per_epoch!r}"
@@ -462,44 +517,25 @@ class Sequential:
     def _fit_batches(
         self,
         batches: Iterable[Any],
-        epochs: int,
         steps_per_epoch: int | None,
         validation_data: Any,
-        verbose: int | str,
-        threads: int,
+        plan: Plan,
+        callbacks: list[Callback],
+        **unused: Any,
     ) -> History:
         """Train on batches as they come; see `fit`."""
+        self._require_steps("a fit on batches")
+        for name, value in unused.items():
+            if value:
+                raise ValueError(
+                    f"{name} needs arrays: a fit on batches sees one at a time, got {value!r}"
+                )
         if steps_per_epoch is not None:
             steps_per_epoch = _validate.integer("steps_per_epoch", steps_per_epoch, low=1)
-        validation = None
-        history = History()
-        stream = BatchStream(batches, self._preparer(), epochs, steps_per_epoch)
-        progress = EpochProgress(epochs, None, verbose)
-        with stream, closing(progress):
-            for epoch in range(epochs):
-                progress.start_epoch(epoch)
-                sums, n_samples = np.zeros(3), 0
-                for samples in stream.epoch():
-                    if epoch == n_samples == 0:
-                        validation = self._prepare_validation(validation_data, samples.n_inputs)
-                        self.build(samples.n_inputs)
-                    results: list[tuple[float, float]] = []
-                    self._network.train(
-                        self._describe(samples), len(samples), results, n_threads=threads
-                    )
-                    n_samples += len(samples)
-                    weight = len(samples) if samples.weight is None else samples.weight.sum()
-                    sums += weight * np.array([*results[0], 1])
-                    if progress.enabled:
-                        progress.update(n_samples, self._logs(*(sums[:2] / sums[2]).tolist()))
-                self._epochs_done += 1
-                logs = self._logs(*(sums[:2] / sums[2]).tolist())
-                if validation is not None:
-                    scores = self._evaluate(validation, threads)
-                    logs |= {f"val_{k}": v for k, v in scores.items()}
-                progress.end_epoch(logs)
-                history.record(epoch, logs)
-        return history
+        n_epochs = plan.epochs - plan.initial_epoch
+        stream = BatchStream(batches, self._preparer(), n_epochs, steps_per_epoch)
+        prepare_validation = partial(self._prepare_validation, validation_data)
+        return BatchFit(self, stream, steps_per_epoch, prepare_validation, plan, callbacks).run()
 
     def _prepare_validation(self, data: Any, n_inputs: int) -> Samples | None:
         if data is None:
@@ -558,6 +594,10 @@ class Sequential:
             self._epochs_done += len(results)
         return [self._logs(*result) for result in results]
 
+    def _require_steps(self, what: str) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            raise ValueError(f"{what} takes one step, which LBFGS cannot: it needs fit")
+
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
     ) -> float:
@@ -595,6 +635,7 @@ class Sequential:
         0.5
         """
         self._require("train_on_batch", compiled=True, built=False)
+        self._require_steps("train_on_batch")
         threads = _validate.thread_count("n_threads", n_threads)
         samples = self._prepare(X, y, sample_weight)
         if not self.built:
@@ -653,7 +694,7 @@ class Sequential:
         training = _validate.boolean("training", training)
         threads = _validate.thread_count("n_threads", n_threads)
         described = self._describe(self._prepare(X, y, sample_weight))
-        found = self._network.gradients(described, training, threads)
+        _, _, found = self._network.gradients(described, training, threads)
         shapes = self._shapes("gradients")
         return [
             found[name] if name in found else np.zeros(shape, self.dtype)
@@ -690,6 +731,7 @@ class Sequential:
         [array([[0.5]], dtype=float32), array([-0.5], dtype=float32)]
         """
         self._require("apply_gradients", compiled=True)
+        self._require_steps("apply_gradients")
         shapes = self._shapes("apply_gradients")
         arrays = _validate.parameter_list("gradients", gradients, shapes, self.dtype)
         names = self._names()
@@ -918,6 +960,45 @@ class Sequential:
         shapes = self._shapes("set_weights")
         self._network.set_all(
             self._names(), _validate.parameter_list("weights", weights, shapes, self.dtype)
+        )
+
+    def averaged_weights(self) -> list[np.ndarray]:
+        """Return copies of the parameters' moving averages, which an `ema_decay` asks for.
+
+        Returns
+        -------
+        list of ndarray
+            In the order and of the shapes of `get_weights`; before the first step, the parameters.
+
+        Raises
+        ------
+        ValueError
+            Before the network is built, before `compile`, or if the optimizer has no `ema_decay`.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> from cymlp.optimizers import SGD
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.compile(optimizer=SGD(learning_rate=1, ema_decay=0.5), loss="squared_error")
+        >>> net.set_weights([[[2.0]], [0.0]])
+        >>> for _ in range(3):
+        ...     net.apply_gradients([[[1.0]], [0.0]])
+        >>> net.get_weights()[0], net.averaged_weights()[0]
+        (array([[-1.]], dtype=float32), array([[-0.25]], dtype=float32))
+        """
+        self._require("averaged_weights", compiled=True)
+        if getattr(self.optimizer, "ema_decay", None) is None:
+            raise ValueError(
+                f"averaged_weights needs an optimizer with ema_decay, got {self.optimizer!r}"
+            )
+        if self._network.iteration == 0:
+            return self.get_weights()
+        assert self._plan is not None
+        return self._get(
+            (p.op, f"{p.name}_average" if self._plan.is_trainable(p) else p.name)
+            for p in self._plan.parameters
         )
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:

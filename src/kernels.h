@@ -93,7 +93,8 @@ enum cymlp_loss {
     CYMLP_N_LOSSES
 };
 
-/* The first two move nothing: they store the gradient in the first slot, or add it to the slot. */
+/* The first two move nothing: they store the gradient in the first slot, or add it to the slot.
+ * From CYMLP_SGD to CYMLP_ADAM train_rows knows them too. */
 enum cymlp_optimizer {
     CYMLP_GRADIENT,
     CYMLP_ACCUMULATE,
@@ -101,17 +102,41 @@ enum cymlp_optimizer {
     CYMLP_MOMENTUM,
     CYMLP_NESTEROV,
     CYMLP_ADAM,
+    CYMLP_AMSGRAD,
+    CYMLP_NADAM,
+    CYMLP_RMSPROP,
+    CYMLP_RMSPROP_MOMENTUM,
+    CYMLP_CENTERED_RMSPROP,
+    CYMLP_CENTERED_RMSPROP_MOMENTUM,
+    CYMLP_ADAGRAD,
+    CYMLP_ADADELTA,
+    CYMLP_LION,
+    CYMLP_RPROP,
     CYMLP_N_OPTIMIZERS
 };
 
-/* The scalars of one optimizer step. */
+/* The scalars of one optimizer step. The gradient that an optimizer sees is made of the given one:
+ *
+ *     g + l2 w + l1 sign(w)       but for CYMLP_ACCUMULATE
+ *     gradient_scale times that
+ *     ... between -clip_value and clip_value
+ *     ... + weight_decay w        of moving optimizers
+ */
 typedef struct cymlp_step {
     double learning_rate;
     double momentum;
-    double beta_1, beta_2, epsilon;
+    double beta_1, beta_2; /* of the running averages; beta_2 is RMSprop's and Adadelta's rho */
+    double epsilon;
     double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
     double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
-    double l2;           /* added to the gradient as l2 * w, but for CYMLP_ACCUMULATE */
+    double g_scale;      /* NAdam's factor of the gradient, whose m_scale is another, too */
+    double eta_minus, eta_plus, smallest_step, largest_step; /* Rprop's */
+    double l2, l1;
+    double gradient_scale; /* at most 1, which is off */
+    double clip_value;     /* infinity: off */
+    double weight_decay;
+    double decoupled_decay; /* w loses learning_rate * decoupled_decay * w beside all that */
+    double average_decay;   /* of the weights' moving average; optimizers do not read it */
 } cymlp_step;
 
 /* Most arrays of moments that an optimizer keeps. */
@@ -210,6 +235,30 @@ static inline void cymlp_correct_step(cymlp_step *step, double number) {
 static inline int cymlp_keeps_z(enum cymlp_activation activation) {
     return activation == CYMLP_GELU || activation == CYMLP_GELU_TANH || activation == CYMLP_SILU ||
            activation == CYMLP_MISH;
+}
+
+/* NAdam's momentum mu_t of step t, counted from 1. */
+static inline double cymlp_nadam_momentum(double beta_1, double momentum_decay, double t) {
+    return beta_1 * (1 - 0.5 * pow(0.96, t * momentum_decay));
+}
+
+/* The product of mu_1 to mu_t. */
+static inline double cymlp_nadam_product(double beta_1, double momentum_decay, size_t t) {
+    double product = 1;
+    for (size_t i = 1; i <= t && product > 0; i++) {
+        product *= cymlp_nadam_momentum(beta_1, momentum_decay, (double)i);
+    }
+    return product;
+}
+
+/* NAdam's factors for step t, where `product` is that of mu_1 to mu_t. */
+static inline void cymlp_correct_nadam(cymlp_step *step, double t, double momentum_decay,
+                                       double product) {
+    const double mu = cymlp_nadam_momentum(step->beta_1, momentum_decay, t);
+    const double next = cymlp_nadam_momentum(step->beta_1, momentum_decay, t + 1);
+    cymlp_correct_step(step, t);
+    step->m_scale = next / (1 - product * next);
+    step->g_scale = (1 - mu) / (1 - product);
 }
 
 /* y = f(z), where y may be z. alpha is the activation's own parameter, if it has one. */
@@ -375,6 +424,10 @@ typedef struct cymlp_kernels {
                            void *dst__pp, size_t dst_width);
 
     double (*sum_of_squares)(size_t n, const void *w__n);
+    double (*sum_of_abs)(size_t n, const void *w__n);
+
+    /* average = decay average + (1 - decay) w. */
+    void (*move_average)(size_t n, double decay, const void *w__n, void *average__n);
 
     /* 1 where no element is infinite or NaN, else 0. */
     int (*all_finite)(size_t n, const void *x__n);

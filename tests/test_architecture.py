@@ -18,10 +18,11 @@ LAYERS = [
     {"_batch", "_ops"},
     {"_program"},
     {"_inference", "_network"},
+    {"schedules"},
     {"activations", "constraints", "initializers", "losses", "metrics", "optimizers"}
     | {"regularizers"},
     {"layers"},
-    {"_lower"},
+    {"_lbfgs", "_lower"},
     {"_config", "_scores", "data", "datasets", "history", "plots", "progress"},
     {"_batches", "callbacks"},
     {"_fit"},
@@ -61,6 +62,7 @@ SPECS = (
     "metrics",
     "optimizers",
     "regularizers",
+    "schedules",
 )
 
 

@@ -15,6 +15,7 @@ from conftest import DTYPES, ISAS, assert_within, build_c, row_strided, unaligne
 from cymlp import _kernels
 from cymlp import _reference as reference
 from cymlp._kernels import ACTIVATIONS, LOSSES, OPTIMIZERS, Kernels
+from cymlp._reference import N_SLOTS
 
 SMALL = range(1, 41)
 VARIANTS = {"aligned": np.array, "unaligned": unaligned, "strided": row_strided}
@@ -485,75 +486,199 @@ def test_loss_of_a_nan_is_nan(kernels, name, columns):
 
 # --------------------------------------------------------------------------------------- optimizers
 
+_ADAM = {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "step": 3}
+_RMSPROP = {"learning_rate": 0.1, "beta_2": 0.9, "epsilon": 1e-8}
 HYPERPARAMETERS = {
-    "gradient": {"l2": 0.1},
-    "accumulate": {"l2": 0.1},
-    "sgd": {"learning_rate": 0.1, "l2": 0.1},
-    "momentum": {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1},
-    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1},
-    "adam": {
-        "learning_rate": 0.1,
-        "beta_1": 0.9,
-        "beta_2": 0.999,
-        "epsilon": 1e-8,
+    "gradient": {},
+    "accumulate": {},
+    "sgd": {"learning_rate": 0.1},
+    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
+    "adam": _ADAM,
+    "amsgrad": _ADAM,
+    "nadam": {**_ADAM, "momentum_decay": 4e-3},
+    "rmsprop": _RMSPROP,
+    "rmsprop_momentum": {**_RMSPROP, "momentum": 0.9},
+    "centered_rmsprop": _RMSPROP,
+    "centered_rmsprop_momentum": {**_RMSPROP, "momentum": 0.9},
+    "adagrad": {"learning_rate": 0.1, "epsilon": 1e-10},
+    "adadelta": {"learning_rate": 1.0, "beta_2": 0.9, "epsilon": 1e-6},
+    "lion": {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.99},
+    "rprop": {"eta_minus": 0.5, "eta_plus": 1.2, "smallest_step": 0.01, "largest_step": 0.9},
+}
+SHAPES = {
+    "plain": {},
+    "l2": {"l2": 0.1},
+    "l1": {"l1": 0.1},
+    "clip_value": {"clip_value": 0.5, "l2": 0.1},
+    "gradient_scale": {"gradient_scale": 0.25},
+    "weight_decay": {"weight_decay": 0.1},
+    "decoupled_decay": {"decoupled_decay": 0.1},
+    "all": {
         "l2": 0.1,
-        "step": 3,
+        "l1": 0.05,
+        "gradient_scale": 0.5,
+        "clip_value": 0.4,
+        "weight_decay": 0.2,
+        "decoupled_decay": 0.3,
     },
 }
 
 
+def random_slots(rng, name, size, dtype):
+    """Return three slots: moments of any sign, and such of squares of at least 0.1."""
+    moments = [rng.standard_normal(size) for _ in range(3)]
+    squares = [rng.uniform(0.1, 1, size) for _ in range(3)]
+    slots = list(moments)
+    if name in ("adam", "amsgrad", "nadam"):
+        slots[1:] = squares[1:]
+    elif "rmsprop" in name or name in ("adagrad", "adadelta"):
+        slots[0] = squares[0]
+        if "centered" in name:  # as no gradients can give less
+            slots[0] += moments[1] ** 2
+        if name == "adadelta":
+            slots[1] = squares[1]
+    elif name == "rprop":
+        slots[0][::3] = 0
+        slots[1] = squares[1]
+    return [slot.astype(dtype) for slot in slots]
+
+
+def step_bound(name, settings, g, slots, new):
+    """Return what the terms of a step add up to, where none cancels another one.
+
+    From bounds of the gradient, and the slots before and after.
+    """
+    rate = settings.get("learning_rate", 0.0)
+    if name in ("gradient", "accumulate", "sgd"):
+        return rate * g
+    if name in ("momentum", "nesterov"):
+        return rate * (np.abs(slots[0]) + 2 * g)
+    if name in ("adam", "amsgrad", "nadam"):
+        return rate * (np.abs(slots[0]) + 2 * g) / np.sqrt(new[1]) / (1 - 0.9**3)
+    if "rmsprop" in name:
+        root, condition = np.sqrt(new[0]), 1
+        if "centered" in name:  # the difference of two numbers
+            mean = np.abs(slots[1]) + g
+            root = np.sqrt(new[0] - new[1] ** 2)
+            condition = 1 + (new[0] + mean**2) / root**2
+        velocity = 0.9 * np.abs(slots[N_SLOTS[name] - 1]) if "momentum" in name else 0
+        return rate * (velocity + condition * g / root)
+    if name == "adagrad":
+        return rate * g / np.sqrt(new[0])
+    if name == "adadelta":
+        return rate * np.sqrt(slots[1] + settings["epsilon"]) / np.sqrt(new[0]) * g
+    return {"lion": rate, "rprop": 0.9}[name] * np.ones_like(g)
+
+
 @pytest.mark.parametrize("place", [np.ascontiguousarray, unaligned], ids=["aligned", "unaligned"])
-@pytest.mark.parametrize("l2", [0.0, 0.1], ids=["plain", "l2"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_update(kernels, name, l2, place):
+def test_update(kernels, name, shape, place):
     rng = np.random.default_rng(7)
-    settings = {**HYPERPARAMETERS[name], "l2": l2}
-    eps, wide = eps_of(kernels), wider(kernels)
-    for size in [*SMALL, *edge_sizes(kernels)]:
-        g, w, slot0 = (place(rng.standard_normal(size).astype(kernels.dtype)) for _ in range(3))
-        slot1 = place(rng.uniform(0.1, 1, size).astype(kernels.dtype))
-        g_before, w_wide, slots_wide = (
-            g.copy(),
-            w.astype(wide),
-            [slot0.astype(wide), slot1.astype(wide)],
-        )
-        slots_before = slot0.copy(), slot1.copy()
-        kernels.update(OPTIMIZERS[name], g, w, [slot0, slot1, slot1], **settings)
+    settings = {**HYPERPARAMETERS[name], **SHAPES[shape]}
+    eps, wide, n_slots = eps_of(kernels), wider(kernels), N_SLOTS[name]
+    for size in [*SMALL, *edge_sizes(kernels), 32 * kernels.lanes + 1]:
+        g, w = (place(rng.standard_normal(size).astype(kernels.dtype)) for _ in range(2))
+        w[::5] = 0
+        slots = [place(slot) for slot in random_slots(rng, name, size, kernels.dtype)]
+        g_before, w_wide = g.copy(), w.astype(wide)
+        before = [slot.copy() for slot in slots]
+        slots_wide = [slot.astype(wide) for slot in slots]
+        kernels.update(OPTIMIZERS[name], g, w, slots, **settings)
         message = f"{name} of {size}"
         assert (g == g_before).all(), f"{message}: the gradient was modified"
-        n_slots = reference.N_SLOTS[name]
-        for slot, before in list(zip((slot0, slot1), slots_before, strict=True))[n_slots:]:
-            assert (slot == before).all(), f"{message}: an unused slot was modified"
+        for slot, unused in zip(slots[n_slots:], before[n_slots:], strict=True):
+            assert (slot == unused).all(), f"{message}: an unused slot was modified"
 
         g_wide = g.astype(wide)
-        expected_w, expected_slots = reference.update(name, g_wide, w_wide, slots_wide, **settings)
+        expected_w, expected = reference.update(name, g_wide, w_wide, slots_wide, **settings)
         # A handful of roundings, each of a number no larger than the sum of all that go in; the
-        # constants (momentum, betas, rates) carry one rounding too. Adam's quotient has a
-        # denominator above 0.3 here, which v = 0.1 at least sees to.
-        g_size = np.abs(g_wide) + l2 * np.abs(w_wide)
-        size_of_slots = [np.abs(slots_wide[0]) + g_size, slots_wide[1] + g_size**2]
-        step_size = settings.get("learning_rate", 0.0) * (np.abs(slots_wide[0]) + 2 * g_size)
-        if name == "adam":
-            step_size = step_size / np.sqrt(slots_wide[1]) / (1 - 0.9**3)
-        tolerance = 8 * eps * step_size + eps * np.abs(w_wide)
+        # constants (momentum, betas, rates) carry one rounding too. Quotients have a denominator
+        # above 0.3 here, which squares of at least 0.1 see to.
+        g_size = np.abs(g_wide) + 0.1 + 0.3 * np.abs(w_wide)
+        step_size = step_bound(name, settings, g_size, slots_wide, expected)
         keeps = name in ("gradient", "accumulate")
-        assert_within(w, expected_w, 0 if keeps else tolerance, message)
-        for slot, expected, bound in zip(
-            (slot0, slot1), expected_slots, size_of_slots, strict=False
-        ):
-            assert_within(slot, expected, 4 * eps * bound, f"slot of {message}")
+        tolerance = 0 if keeps else 8 * eps * step_size + 2 * eps * np.abs(w_wide)
+        assert_within(w, expected_w, tolerance, message)
+        for s in range(n_slots):
+            # Averages of gradients, squares of such, or quotients.
+            bound = np.abs(slots_wide[s]) + g_size + g_size**2
+            if name == "rprop":
+                bound = np.ones_like(g_size)
+            if "rmsprop" in name and "momentum" in name and s == n_slots - 1:
+                bound = step_size / settings["learning_rate"]
+            if name == "adadelta" and s == 1:
+                bound = slots_wide[s] + step_size**2
+            assert_within(slots[s], expected[s], 8 * eps * bound, f"slot {s} of {message}")
 
 
 def test_update_of_nothing_moves_nothing(kernels):
-    """Zero gradients and zero slots leave the weights, Adam's 0 / (sqrt(0) + epsilon) included."""
+    """Zero gradients and zero slots leave the weights, Adam's 0 / (sqrt(0) + epsilon) included.
+
+    The zeros behind a matrix's columns stay zeros so; Rprop's step sizes are what they begin with.
+    """
     for name in OPTIMIZERS:
-        g, w, slot0, slot1 = np.zeros((4, 19), dtype=kernels.dtype)
+        g, w, *slots = np.zeros((5, 19), dtype=kernels.dtype)
         w += 1
-        settings = {**HYPERPARAMETERS[name], "l2": 0.0}
-        kernels.update(OPTIMIZERS[name], g, w, [slot0, slot1, slot1], **settings)
+        slots[1] += 0.1 if name == "rprop" else 0
+        kernels.update(OPTIMIZERS[name], g, w, slots, **HYPERPARAMETERS[name])
         assert (w == 1).all(), name
-        assert not slot0.any(), name
-        assert not slot1.any(), name
+        for slot in slots if name != "rprop" else slots[::2]:
+            assert not slot.any(), name
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "gradient"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_update_by_a_nan_is_nan(kernels, name, shape):
+    """And no other parameter is touched by it; clipping does not hide it."""
+    g, w, *slots = np.ones((5, 19), dtype=kernels.dtype)
+    g[7] = np.nan
+    kernels.update(OPTIMIZERS[name], g, w, slots, **HYPERPARAMETERS[name], **SHAPES[shape])
+    moved = slots[0] if name == "accumulate" else w
+    assert np.flatnonzero(np.isnan(moved)).tolist() == [7]
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "gradient"])
+def test_update_by_any_finite_gradient_is_a_number(kernels, name):
+    """Squares that overflow make an infinite average, whose quotients are small numbers."""
+    largest = np.finfo(kernels.dtype).max
+    g = np.array([largest, -largest, largest**0.75, tiny_of(kernels), -0.0] * 4, kernels.dtype)
+    w, *slots = np.zeros((4, len(g)), kernels.dtype)
+    slots[1] += 0.1 if name == "rprop" else 0
+    for _ in range(2):
+        kernels.update(OPTIMIZERS[name], g / 4, w, slots, **HYPERPARAMETERS[name])
+        assert not np.isnan(w).any()
+
+
+def test_squares_that_rounding_makes_negative_are_none(kernels):
+    """Centered: a gradient that never changes has no variance."""
+    g, w, *slots = np.zeros((5, 40), dtype=kernels.dtype)
+    g += np.linspace(0.1, 3, 40)
+    for _ in range(200):
+        kernels.update(
+            OPTIMIZERS["centered_rmsprop"], g, w, slots, **HYPERPARAMETERS["centered_rmsprop"]
+        )
+    assert np.isfinite(w).all()
+
+
+@pytest.mark.parametrize("place", [np.ascontiguousarray, unaligned], ids=["aligned", "unaligned"])
+def test_sums_and_average(kernels, place):
+    rng = np.random.default_rng(8)
+    eps, wide = eps_of(kernels), wider(kernels)
+    for size in [*SMALL, *edge_sizes(kernels)]:
+        w, average = (place(rng.standard_normal(size).astype(kernels.dtype)) for _ in range(2))
+        squares, sizes = (w.astype(wide) ** 2).sum(), np.abs(w.astype(wide)).sum()
+        assert abs(kernels.sum_of_squares(w) - squares) <= size * eps * squares
+        assert abs(kernels.sum_of_abs(w) - sizes) <= size * eps * sizes
+        expected = 0.9 * average.astype(wide) + (1 - wide.type(0.9)) * w
+        bound = np.abs(average) + np.abs(w)
+        before = w.copy()
+        kernels.move_average(0.9, w, average)
+        assert_within(average, expected, 4 * eps * bound.astype(wide))
+        assert (w == before).all()
+        kernels.move_average(0.0, w, average)
+        assert (average == w).all()
 
 
 # ---------------------------------------------------------------------------------------- arguments
@@ -566,7 +691,7 @@ def test_names_have_distinct_codes():
             LOSSES,
             {"squared_error", "cross_entropy", "binary_cross_entropy", *reference.FUSED.values()},
         ),
-        (OPTIMIZERS, set(reference.N_SLOTS)),
+        (OPTIMIZERS, set(N_SLOTS)),
     ):
         assert set(table) == names
         assert len(set(table.values())) == len(table)

@@ -262,7 +262,7 @@ def test_bad_gradients(case):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"optimizer": "adamw"}, r"optimizer(?s:.*)(adam|sgd)"),
+        ({"optimizer": "adamx"}, r"optimizer(?s:.*)(adam|sgd)"),
         ({"loss": "hinges"}, r"loss(?s:.*)squared_error"),
         ({"metrics": ["f2"]}, r"metrics?(?s:.*)accuracy"),
         ({"optimizer": CrossEntropy()}, "optimizer"),
@@ -297,7 +297,10 @@ def test_unknown_names_list_the_known_ones():
             lambda: classifier().compile(loss="mse"),
             "squared_error huber cross_entropy binary_cross_entropy focal",
         ),
-        "optimizer": (lambda: classifier().compile(optimizer="lion"), "sgd adam"),
+        "optimizer": (
+            lambda: classifier().compile(optimizer="ftrl"),
+            "sgd adam adamw nadam rmsprop adagrad adadelta lion rprop lbfgs",
+        ),
     }
     for what, (action, known) in cases.items():
         with raises(what) as info:

@@ -1072,62 +1072,159 @@ static void test_accuracy(void) {
 
 /* ---- optimizers ---- */
 
-/* One parameter; sizes: of what was added up to each of the three results. */
-static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g, wide state[3],
-                    wide size[3]) {
+static wide sign_of(wide x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
+
+/* One parameter and its slots; sizes: of what was added up to each of the results. */
+static void step_of(enum cymlp_optimizer optimizer, const cymlp_step *s, wide g, wide state[4],
+                    wide size[4]) {
     const wide w = state[0], rate = (wide)s->learning_rate, mu = (wide)s->momentum;
-    const wide b1 = (wide)s->beta_1, b2 = (wide)s->beta_2;
-    const wide g_size = fabsl(g) + fabsl((wide)s->l2 * w);
-    size[0] = fabsl(w), size[1] = fabsl(state[1]) + g_size, size[2] = state[2] + g_size * g_size;
-    if (optimizer != CYMLP_ACCUMULATE) {
-        g += (wide)s->l2 * w;
+    const wide b1 = (wide)s->beta_1, b2 = (wide)s->beta_2, epsilon = (wide)s->epsilon;
+    const wide decay = (wide)s->weight_decay, limit = (wide)s->clip_value;
+    const wide penalty = (wide)s->l2 * w + (wide)s->l1 * sign_of(w);
+    const wide g_size = fabsl(g) + fabsl(penalty) + fabsl(decay * w);
+    wide root, step = 0;
+    size[0] = 2 * fabsl(w);
+    for (int i = 1; i < 4; i++) {
+        size[i] = fabsl(state[i]) + g_size + g_size * g_size;
     }
-    switch (optimizer) {
-    case CYMLP_GRADIENT:
-        state[1] = g;
-        break;
-    case CYMLP_ACCUMULATE:
+    if (optimizer == CYMLP_ACCUMULATE) {
         state[1] += g;
-        break;
+        return;
+    }
+    g += penalty;
+    if (optimizer == CYMLP_GRADIENT) {
+        state[1] = g;
+        return;
+    }
+    g = fminl(fmaxl((wide)s->gradient_scale * g, -limit), limit) + decay * w;
+    switch (optimizer) {
     case CYMLP_SGD:
-        state[0] -= rate * g;
+        step = rate * g;
         size[0] += rate * g_size;
         break;
     case CYMLP_MOMENTUM:
     case CYMLP_NESTEROV:
         state[1] = mu * state[1] + g;
-        state[0] -= rate * (optimizer == CYMLP_MOMENTUM ? state[1] : g + mu * state[1]);
+        step = rate * (optimizer == CYMLP_MOMENTUM ? state[1] : g + mu * state[1]);
         size[0] += 2 * rate * size[1];
         break;
-    default:
+    case CYMLP_ADAM:
+    case CYMLP_AMSGRAD:
+    case CYMLP_NADAM:
         state[1] = b1 * state[1] + (1 - b1) * g;
         state[2] = b2 * state[2] + (1 - b2) * g * g;
-        const wide root = sqrtl(state[2]) * (wide)s->v_root_scale + (wide)s->epsilon;
-        state[0] -= rate * (wide)s->m_scale * state[1] / root;
-        size[0] += rate * (wide)s->m_scale * size[1] / root;
+        state[3] = optimizer == CYMLP_AMSGRAD ? fmaxl(state[3], state[2]) : state[3];
+        root = sqrtl(optimizer == CYMLP_AMSGRAD ? state[3] : state[2]);
+        root = root * (wide)s->v_root_scale + epsilon;
+        step = rate * (wide)s->m_scale * state[1] / root;
+        step += optimizer == CYMLP_NADAM ? rate * (wide)s->g_scale * g / root : 0;
+        size[0] += rate * ((wide)s->m_scale * size[1] + (wide)s->g_scale * g_size) / root;
+        break;
+    case CYMLP_RMSPROP:
+    case CYMLP_RMSPROP_MOMENTUM:
+        state[1] = b2 * state[1] + (1 - b2) * g * g;
+        step = g / (sqrtl(state[1]) + epsilon);
+        if (optimizer == CYMLP_RMSPROP_MOMENTUM) {
+            step = state[2] = mu * state[2] + step;
+            size[2] += g_size / sqrtl(state[1]);
+        }
+        step *= rate;
+        size[0] += rate * (g_size / sqrtl(state[1]) + fabsl(state[2]));
+        break;
+    case CYMLP_CENTERED_RMSPROP:
+    case CYMLP_CENTERED_RMSPROP_MOMENTUM:
+        state[1] = b2 * state[1] + (1 - b2) * g * g;
+        state[2] = b2 * state[2] + (1 - b2) * g;
+        root = sqrtl(state[1] - state[2] * state[2]);
+        step = g / (root + epsilon);
+        size[0] += rate * (1 + (state[1] + size[2] * size[2]) / (root * root)) * g_size / root;
+        if (optimizer == CYMLP_CENTERED_RMSPROP_MOMENTUM) {
+            step = state[3] = mu * state[3] + step;
+            size[3] += size[0] / rate;
+            size[0] += rate * fabsl(state[3]);
+        }
+        step *= rate;
+        break;
+    case CYMLP_ADAGRAD:
+        state[1] += g * g;
+        step = rate * g / (sqrtl(state[1]) + epsilon);
+        size[0] += rate * g_size / sqrtl(state[1]);
+        break;
+    case CYMLP_ADADELTA:
+        state[1] = b2 * state[1] + (1 - b2) * g * g;
+        step = sqrtl(state[2] + epsilon) / sqrtl(state[1] + epsilon) * g;
+        state[2] = b2 * state[2] + (1 - b2) * step * step;
+        step *= rate;
+        size[0] += rate * g_size * sqrtl(size[2] / state[1]);
+        break;
+    case CYMLP_LION:
+        step = rate * sign_of(b1 * state[1] + (1 - b1) * g);
+        state[1] = b2 * state[1] + (1 - b2) * g;
+        size[0] += rate;
+        break;
+    default: {
+        const wide turn = sign_of(g) * sign_of(state[1]);
+        wide factor = turn > 0 ? (wide)s->eta_plus : 1;
+        factor = turn < 0 ? (wide)s->eta_minus : factor;
+        state[2] = fminl(fmaxl(factor * state[2], (wide)s->smallest_step), (wide)s->largest_step);
+        state[1] = turn < 0 ? 0 : g;
+        step = sign_of(state[1]) * state[2];
+        size[0] += state[2];
     }
+    }
+    state[0] = w - rate * (wide)s->decoupled_decay * w - step;
 }
 
+static const cymlp_step plain_step = {
+    .learning_rate = 0.1,
+    .momentum = 0.9,
+    .beta_1 = 0.9,
+    .beta_2 = 0.99,
+    .epsilon = 1e-8,
+    .m_scale = 3.7,
+    .v_root_scale = 10,
+    .g_scale = 0.3,
+    .eta_minus = 0.5,
+    .eta_plus = 1.2,
+    .smallest_step = 0.2,
+    .largest_step = 0.9,
+    .gradient_scale = 1,
+    .clip_value = INFINITY,
+};
+
 static void test_update(void) {
-    const cymlp_step step = {0.1, 0.9, 0.9, 0.999, 1e-8, 3.7, 333, 0.1};
-    for (int optimizer = 0; optimizer < CYMLP_N_OPTIMIZERS; optimizer++) {
+    for (int turn = 0; turn < 3 * CYMLP_N_OPTIMIZERS; turn++) {
+        const enum cymlp_optimizer optimizer = (enum cymlp_optimizer)(turn / 3);
+        cymlp_step step = plain_step;
+        step.l2 = turn % 3 ? 0.1 : 0;
+        if (turn % 3 == 2) {
+            step.l1 = 0.05, step.gradient_scale = 0.75, step.clip_value = 0.4;
+            step.weight_decay = 0.2, step.decoupled_decay = 0.3;
+        }
         for (size_t n = 1; n < 70; n++) {
             void *g = matrix(1, n, n, -1, 1), *g_before = copy(g, n);
-            void *after[3], *before[3];
-            now("optimizer %d of %zu", optimizer, n);
-            for (int s = 0; s < 3; s++) {
-                after[s] = matrix(1, n, n, s < 2 ? -1 : 0.1L, 1);
+            void *after[4], *before[4];
+            now("optimizer %d of %zu, turn %d", (int)optimizer, n, turn % 3);
+            for (int s = 0; s < 4; s++) {
+                /* Squares, and a sum of such that no mean of its own makes negative. */
+                const int is_first =
+                    s == 1 && optimizer >= CYMLP_RMSPROP && optimizer <= CYMLP_ADADELTA;
+                const int is_square = is_first || s == 3 ||
+                                      (s == 2 && optimizer != CYMLP_CENTERED_RMSPROP &&
+                                       optimizer != CYMLP_CENTERED_RMSPROP_MOMENTUM);
+                const wide low = is_first ? 1.1L : is_square ? 0.1L : -1;
+                after[s] = matrix(1, n, n, low, is_first ? 2 : 1);
                 before[s] = copy(after[s], n);
             }
-            k->update[optimizer](n, g, after[0], (void *[]){after[1], after[2], NULL}, &step);
+            k->update[optimizer](n, g, after[0], (void *[]){after[1], after[2], after[3]}, &step);
             for (size_t j = 0; j < n; j++) {
-                const char *const names[] = {"w", "slot 0", "slot 1"};
-                wide state[3], size[3];
-                for (int s = 0; s < 3; s++) {
+                const char *const names[] = {"w", "slot 0", "slot 1", "slot 2"};
+                wide state[4], size[4];
+                for (int s = 0; s < 4; s++) {
                     state[s] = get(before[s], j);
                 }
                 step_of(optimizer, &step, get(g, j), state, size);
-                for (int s = 0; s < 3; s++) {
+                for (int s = 0; s < 4; s++) {
                     const int moved = state[s] != get(before[s], j);
                     expect_near(get(after[s], j), state[s], moved ? 8 * eps * size[s] : 0, names[s],
                                 j);
@@ -1139,13 +1236,32 @@ static void test_update(void) {
     }
 }
 
+static void test_sum_of_abs_and_average(void) {
+    for (size_t n = 1; n < 70; n++) {
+        void *w = matrix(1, n, n, -1, 1), *average = matrix(1, n, n, -1, 1);
+        void *before = copy(average, n);
+        wide sizes = 0;
+        now("sum_of_abs and move_average of %zu", n);
+        for (size_t j = 0; j < n; j++) {
+            sizes += fabsl(get(w, j));
+        }
+        expect_near((wide)k->sum_of_abs(n, w), sizes, eps * sizes * (wide)n, "sizes", 0);
+        k->move_average(n, 0.75, w, average);
+        for (size_t j = 0; j < n; j++) {
+            expect_near(get(average, j), 0.75L * get(before, j) + 0.25L * get(w, j), 4 * eps,
+                        "average", j);
+        }
+        done();
+    }
+}
+
 /* ---- steps of one row ---- */
 
 enum { N_LAYERS = 3, N_ROWS = 4 };
 
 /* A matrix or a vector (one row) of parameters: with zeros behind each row and as slots. */
 static cymlp_parameters parameters(size_t n_rows, size_t n_columns) {
-    cymlp_parameters out = {panels(n_rows, n_columns), {NULL, NULL}};
+    cymlp_parameters out = {panels(n_rows, n_columns), {NULL, NULL, NULL}};
     for (int s = 0; s < 2; s++) {
         out.slots[s] = array(n_rows * whole_vecs(n_columns));
         memset(out.slots[s], 0, n_rows * whole_vecs(n_columns) * k->item_size);
@@ -1264,12 +1380,12 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     cymlp_row_network network = {0}, other;
     cymlp_sums sums = {1, 2, 3}, expected = sums;
     int is_smoothed;
-    const cymlp_step step = {0.1, 0.9, 0.9, 0.999, 1e-8, 0, 0, 0};
+    const cymlp_step step = plain_step;
     network.n_layers = N_LAYERS;
     network.layers = layers;
     network.loss = (enum cymlp_loss)(turn % CYMLP_N_LOSSES);
     network.loss_settings = told_in(turn, network.loss, n_outputs, &is_smoothed);
-    network.optimizer = CYMLP_SGD + (int)(turn % (CYMLP_N_OPTIMIZERS - CYMLP_SGD));
+    network.optimizer = CYMLP_SGD + (int)(turn % (CYMLP_ADAM - CYMLP_SGD + 1));
     network.step = step;
     network.wants_accuracy = 1;
     network.accuracy_threshold = 0.5;
@@ -1355,6 +1471,7 @@ static void (*const tests[])(void) = {
     test_activate,          test_activate_extremes,
     test_activate_backward, test_loss,
     test_accuracy,          test_update,
+    test_sum_of_abs_and_average,
     test_train_rows,
 };
 
