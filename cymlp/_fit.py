@@ -246,7 +246,8 @@ class Fit:
 
     def _warn_if_diverged(self, epoch: int, every: list[dict[str, float]]) -> None:
         """Say once where the losses of these epochs were first not finite."""
-        if self.diverged:
+        sums = sum(logs["loss"] for logs in every) + every[-1].get("val_loss", 0.0)
+        if math.isfinite(sums) or self.diverged:
             return
         bad = next(
             (

@@ -283,7 +283,8 @@ cdef class Network(Program):
             x, labels, values, weight, self.dtype, self.layers[0].n_inputs, self.n_outputs)
 
     def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
-              Py_ssize_t n_epochs=1, shuffle=None, tick=None, bint every_batch=False, int n_threads=0):
+              Py_ssize_t n_epochs=1, shuffle=None, tick=None, bint every_batch=False,
+              int n_threads=0):
         """Train for some epochs, each of which visits every sample once.
 
         Parameters

@@ -28,6 +28,8 @@ def integer(
     name: str, value: Any, *, low: int, high: int | None = None, or_none: bool = False
 ) -> int:
     """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
+    if type(value) is int and low <= value and (high is None or value <= high):
+        return value
     expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
     expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
@@ -48,6 +50,8 @@ def thread_count(name: str, value: Any) -> int:
 
 def real(name: str, value: Any, *, low: float, high: float = np.inf, closed: str = "left") -> float:
     """Return value as a float between low and high; closed: "left", "both" or "neither" ends."""
+    if type(value) is float and low < value < high:
+        return value
     expected = f"a number {'greater than' if closed == 'neither' else 'of at least'} {low:g}"
     if high < np.inf:
         expected += f" and {'at most' if closed == 'both' else 'less than'} {high:g}"

@@ -64,7 +64,7 @@ class Sequential:
     loss, optimizer, metrics
         What `compile` set; None before.
     stop_training : bool
-        Set to True by a callback, or by another thread, it ends the running `fit`.
+        A callback sets it to True to end the running `fit`.
 
     Raises
     ------

@@ -105,6 +105,18 @@ def test_watching_changes_nothing(hooks, batch_size, n_threads):
         assert spy.calls
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_watching_a_team_changes_nothing(n_threads):
+    """The network is large enough for two threads."""
+    x, y = RNG.standard_normal((640, 128)), RNG.standard_normal((640, 128))
+    watched, alone = (make_net(128, [(256, "relu"), (128, "identity")]) for _ in range(2))
+    spy = spy_on(*BATCH)
+    options = {"epochs": 2, "batch_size": 64, "n_threads": n_threads, "verbose": 0}
+    assert watched.fit(x, y, callbacks=[spy], **options) == alone.fit(x, y, **options)
+    assert_bitwise_equal(watched.get_weights(), alone.get_weights())
+    assert len(spy.calls) == 40
+
+
 def test_logs_of_batches_are_running_averages():
     found, weights = [], []
     net, twin = classifier(), classifier()
@@ -449,6 +461,18 @@ def test_learning_rate_scheduler():
     assert logs == {"learning_rate": 0.25}
 
 
+def test_learning_rates_of_a_fit():
+    net = classifier()
+    net.learning_rate = 0.5
+    callbacks = [
+        LearningRateScheduler(lambda epoch, rate: rate / 2),
+        ReduceLROnPlateau("loss", patience=1, min_delta=1e9),
+    ]
+    history = net.fit(X, LABELS, epochs=3, callbacks=callbacks, verbose=0).history
+    assert history["learning_rate"] == pytest.approx([0.25, 0.125, 0.00625])
+    assert net.learning_rate == pytest.approx(0.000625)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, NAN, "0.1", None])
 def test_schedule_must_return_a_rate(bad):
     with pytest.raises((TypeError, ValueError), match="what schedule returns must be a number"):
@@ -584,7 +608,7 @@ def test_terminate_on_nan(watched):
 
 
 def test_terminate_on_nan_in_the_middle_of_an_epoch():
-    net = Sequential([Dense(256, activation="relu"), Dense(256)], n_inputs=64, random_state=0)
+    net = Sequential([Dense(1024, activation="relu"), Dense(256)], n_inputs=64, random_state=0)
     net.compile(SGD(learning_rate=1e30), "squared_error")
     x = np.ones((40_000, 64), "float32")
     with pytest.warns(RuntimeWarning):

@@ -315,6 +315,35 @@ def test_divergence_names_the_layer(bad, at, dtype):
     assert net._network.divergence == (at + 1, bad)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("row", [0, 63])
+def test_divergence_within_a_team(n_threads, row):
+    """Whichever thread had the row; the network is large enough for two."""
+    x = np.zeros((256, 256), "float32")
+    x[128 + row, 0] = 4
+    kernel = np.eye(256)
+    kernel[0, 0] = np.finfo("float32").max
+    weights = [np.eye(256), np.zeros(256), kernel, np.zeros(256)]
+    for hooks in ({}, {"on_train_batch_end": lambda batch, logs: None}):
+        net = make_net(256, [(256, "relu"), (256, "relu")], weights=weights, dtype="float32")
+        with pytest.warns(DivergenceWarning, match=r"step 3 .*layers\[1\]"):
+            net.fit(
+                x, x, batch_size=64, shuffle=False, n_threads=n_threads, verbose=0,
+                callbacks=[LambdaCallback(**hooks)],
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [100, 5000, 19_999])
+def test_divergence_in_a_batch_that_is_taken_in_slices(row, dtype):
+    weights = [np.eye(4), np.zeros(4), np.eye(4), np.zeros(4)]
+    weights[0][0, 0] = np.finfo(dtype).max
+    net = make_net(4, [(4, "identity"), (4, "identity")], weights=weights, dtype=dtype)
+    x = np.zeros((20_000, 4))
+    x[row, 0] = 4
+    with pytest.warns(DivergenceWarning, match=r"step 1 .*layers\[0\]"):
+        net.fit(x, x, batch_size=20_000, verbose=0)
+
+
 def test_divergence_in_steps_of_one_sample(dtype):
     weights = [np.eye(2), np.zeros(2)]
     net = make_net(2, [(2, "identity")], weights=weights, dtype=dtype)
