@@ -382,13 +382,20 @@ def test_the_last_step_of_all_shows_in_the_validation():
     assert np.isfinite(history.history["loss"][0])
 
 
-def test_divergence_of_a_penalty_alone():
+@pytest.mark.parametrize(
+    "n_samples, whence",
+    [
+        (1, "not finite by step 1 "),
+        (2, "not finite from step 1 of the optimizer on, the loss alone"),
+    ],
+)
+def test_divergence_of_a_penalty_alone(n_samples, whence):
     layer = Dense(1, kernel_regularizer=L2(strength=1.0))
     net = Sequential([layer], n_inputs=1, random_state=0)
     net.compile(optimizer="sgd", loss="squared_error")
     net.set_weights([[[1e30]], [0.0]])
-    with pytest.warns(DivergenceWarning, match="loss of epoch 1/1 is inf"):
-        net.fit([[0.0]], [0.0], verbose=0)
+    with pytest.warns(DivergenceWarning, match=f"loss of epoch 1/1 is inf, {whence}"):
+        net.fit(np.zeros((n_samples, 1)), np.zeros(n_samples), verbose=0)
 
 
 def test_estimators_do_not_warn_twice():
