@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from cymlp.data import Samples
 from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
 from cymlp.optimizers import LBFGS
+from cymlp.progress import resolve_verbose
 
 if TYPE_CHECKING:
     from cymlp._batch import Described
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "Plan", "checked_callbacks"]
 
 _EPOCH_HOOKS = ("on_epoch_begin", "on_epoch_end")
+_LOSSES = ("loss", "val_loss")
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a fit goes, validated.
 
     Attributes
@@ -67,7 +67,7 @@ def checked_epochs(epochs: Any, initial_epoch: Any) -> tuple[int, int]:
 
 def checked_validation_freq(value: Any) -> int | frozenset[int]:
     """Return an integer, or the set of integers that a collection has."""
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
+    if not isinstance(value, (int, str, bytes)) and isinstance(value, Collection):
         return frozenset(_validate.integer("validation_freq", item, low=1) for item in value)
     return _validate.integer("validation_freq", value, low=1)
 
@@ -82,13 +82,19 @@ def checked_callbacks(callbacks: Any, verbose: int | str) -> list[Callback]:
     for i, callback in enumerate(found):
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks[{i}] must be a Callback, got {callback!r}")
-    bar = ProgressBar(verbose)
-    return [*found, bar] if bar.verbose else found
+    level, _ = resolve_verbose(verbose)
+    return [*found, ProgressBar(level)] if level else found
 
 
-def _overrides(callback: Callback, hook: str) -> bool:
-    """Return whether a hook does anything, be it the class's or the instance's own."""
-    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+def _overridden(callbacks: list[Callback]) -> dict[str, list[Callable[..., None]]]:
+    """Return the hooks that do anything, be they a class's or an instance's own."""
+    hooks: dict[str, list[Callable[..., None]]] = {}
+    for callback in callbacks:
+        for name in HOOKS:
+            hook = getattr(callback, name)
+            if getattr(hook, "__func__", None) is not getattr(Callback, name):
+                hooks.setdefault(name, []).append(hook)
+    return hooks
 
 
 class Fit:
@@ -123,14 +129,11 @@ class Fit:
         self.callbacks = callbacks
         self.history = History()
         self.diverged = False
-        self.hooks = {
-            hook: [getattr(c, hook) for c in callbacks if _overrides(c, hook)] for hook in HOOKS
-        }
+        self.hooks = _overridden(callbacks)
         # The core returns to Python no more often than somebody wants to know.
-        self.every_batch = any(self.hooks[hook] for hook in _BATCH_HOOKS)
-        self.every_epoch = self.every_batch or any(
-            self.hooks[hook] for hook in (*_EPOCH_HOOKS, "on_progress")
-        )
+        self.every_batch = not self.hooks.keys().isdisjoint(_BATCH_HOOKS)
+        self.in_epochs = self.every_batch or "on_progress" in self.hooks
+        self.every_epoch = self.in_epochs or not self.hooks.keys().isdisjoint(_EPOCH_HOOKS)
         if callbacks:
             self._introduce()
 
@@ -161,7 +164,7 @@ class Fit:
         return -(-len(self.samples) // self.plan.batch_size)
 
     def _call(self, hook: str, *arguments: Any) -> None:
-        for function in self.hooks[hook]:
+        for function in self.hooks.get(hook, ()):
             function(*arguments)
 
     def run(self) -> History:
@@ -217,7 +220,7 @@ class Fit:
     def _close(self) -> None:
         """Close every callback, even where the closing of another one raises."""
         errors = []
-        for close in self.hooks["close"]:
+        for close in self.hooks.get("close", ()):
             try:
                 close()
             except Exception as error:
@@ -239,7 +242,7 @@ class Fit:
         """Record some epochs, of which the last may be followed by a validation."""
         logs = every[-1]
         if self.validation is not None and self.plan.validates(epoch + len(every) - 1):
-            logs |= self._validate()
+            logs |= self._validate(self.validation)
         self._warn_if_diverged(epoch, every)
         self._call("on_epoch_end", epoch, logs)
         for done, values in enumerate(every, epoch):
@@ -263,7 +266,7 @@ class Fit:
 
     def _tick(self, n_samples: int) -> Callable[[int, dict[str, float]], bool] | None:
         """Return what is called in the middle of an epoch; it returns whether to end that."""
-        if not self.every_batch and not self.hooks["on_progress"]:
+        if not self.in_epochs:
             return None
 
         def tick(done: int, logs: dict[str, float]) -> bool:
@@ -278,24 +281,30 @@ class Fit:
 
         return tick
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, validation: Samples) -> dict[str, float]:
         self._call("on_test_begin", {})
-        scores = self.model._evaluate(self.validation, self.plan.n_threads)
+        scores = self.model._evaluate(validation, self.plan.n_threads)
         self._call("on_test_end", scores)
         return {f"val_{name}": value for name, value in scores.items()}
 
     def _warn_if_diverged(self, epoch: int, every: list[dict[str, float]]) -> None:
         """Say once where the losses of these epochs were first not finite."""
-        bad = [
-            (number, name, logs[name])
-            for number, logs in enumerate(every, epoch + 1)
-            for name in ("loss", "val_loss")
-            if not math.isfinite(logs.get(name, 0.0))
-        ]
-        if not bad or self.diverged:
+        sums = sum(logs["loss"] for logs in every) + every[-1].get("val_loss", 0.0)
+        if math.isfinite(sums) or self.diverged:
+            return
+        bad = next(
+            (
+                (number, name, logs[name])
+                for number, logs in enumerate(every, epoch + 1)
+                for name in _LOSSES
+                if not math.isfinite(logs.get(name, 0.0))
+            ),
+            None,
+        )
+        if bad is None:
             return
         self.diverged = True
-        number, name, value = bad[0]
+        number, name, value = bad
         warnings.warn(
             f"{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; a lower "
             "learning rate or scaled inputs may help",

@@ -654,6 +654,8 @@ cdef class Network(Program):
             wait_for_team(team)
             if thread == 0:  # now that every thread has left its sums of squares
                 run.loss += weight * self._penalty(weight)
+                if self._diverges(run):  # by the penalty alone: see _count
+                    self.diverged_step, self.diverged_layer = steps, self.n_layers
                 run.weight += weight
         cymlp_restore_denormals(denormals)
 
@@ -674,7 +676,7 @@ cdef class Network(Program):
             run.loss, run.hits, run.weight = sums.loss, sums.hits, sums.weight
             run.first += n_rows
             steps += n_rows
-            if not (isfinite(run.loss) or self.diverged_step):
+            if self._diverges(run):
                 self.diverged_step, self.diverged_layer = steps, -1
             self._is_due(run, n_rows * flops)
             run.pause = run.late or run.every_batch
@@ -1075,9 +1077,13 @@ cdef class Network(Program):
             run.loss += weight * self.rows.loss[b]
             if self.wants_accuracy:
                 run.hits += weight * self.rows.hit[b]
-        if not (isfinite(run.loss) or self.diverged_step or run.optimizer == CYMLP_GRADIENT):
+        if self._diverges(run):  # the outputs are still in memory
             self.diverged_step = run.steps_before + run.first // run.batch_size + 1
             self.diverged_layer = self._first_not_finite(n_rows)
+
+    cdef inline bint _diverges(self, const Run* run) noexcept nogil:
+        """Whether the sum of the losses is not finite for the first time; for thread 0 alone."""
+        return not (isfinite(run.loss) or self.diverged_step or run.optimizer == CYMLP_GRADIENT)
 
     cdef Py_ssize_t _first_not_finite(self, Py_ssize_t n_rows) noexcept nogil:
         """The first operation with an output that is not finite; their number if none has."""

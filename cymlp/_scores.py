@@ -76,7 +76,7 @@ class Predictions:
             return np.where(np.isnan(rows).any(axis=1), -1, rows.argmax(axis=1))
         return np.where(np.isnan(rows), -1, rows > 0.5)
 
-    def average(self, rows: np.ndarray) -> np.ndarray:
+    def average(self, rows: np.ndarray) -> Any:
         """Return the average over the samples, of each column on its own."""
         return np.average(rows, axis=0, weights=self.weight)
 
@@ -231,7 +231,7 @@ def _function(metric: m.FunctionMetric, given: Predictions) -> float:
     if on == "targets":
         on = "outputs" if given.labels is None else "classes"
     if on == "classes":
-        pair = [given.truth, given.classes]
+        pair: list[Any] = [given.truth, given.classes]
     else:
         truth = given.values if given.labels is None else given.labels
         pair = [truth, given.outputs]

@@ -38,6 +38,8 @@ def integer(
     name: str, value: Any, *, low: int, high: int | None = None, or_none: bool = False
 ) -> int:
     """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
+    if type(value) is int and low <= value and (high is None or value <= high):
+        return value
     expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
     expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
@@ -69,6 +71,8 @@ def real(
 
     or_else: what else the caller takes.
     """
+    if type(value) is float and low < value < high:
+        return value
     expected = f"a number {'greater than' if closed == 'neither' else 'of at least'} {low:g}"
     if low == -np.inf:
         expected = "a finite number"

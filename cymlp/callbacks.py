@@ -36,6 +36,8 @@ __all__ = [
     "TerminateOnNaN",
 ]
 
+_HUGE = 1e300  # the range of a histogram must not overflow
+
 Logs = MutableMapping[str, float]
 
 
@@ -181,7 +183,7 @@ class _Monitor(Callback):
     def set_model(self, model: Any) -> None:
         """Find out which values are better."""
         super().set_model(model)
-        mode = self.mode
+        mode: str | None = self.mode
         if mode == "auto":
             name = self.monitor.removeprefix("val_")
             known = {metric.name: metric.direction for metric in model.metrics}
@@ -715,7 +717,7 @@ class HistogramLogger(Callback):
 
     Notes
     -----
-    Values that are not finite are left out.
+    Values that are not finite, or 1e300 and beyond, are left out.
 
     Examples
     --------
@@ -747,9 +749,22 @@ class HistogramLogger(Callback):
             for i, array in enumerate(self.model.layer_outputs(self.activations_of)):
                 arrays[f"layer_{i}.output"] = array
         for name, array in arrays.items():
-            counts, edges = np.histogram(array[np.isfinite(array)], self.bins)
             kept = self.params["history"].histograms.setdefault(name, [])
-            kept.append((epoch, counts, edges))
+            kept.append((epoch, *_histogram(array, self.bins)))
+
+
+def _histogram(array: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts and edges, whatever the array holds."""
+    values = array.astype(np.float64)
+    values = values[abs(values) < _HUGE]
+    if values.size == 0:
+        return np.histogram(values, bins)
+    # `numpy.histogram` refuses bins that are narrower than two numbers are apart.
+    low, high = values.min(), values.max()
+    narrow = 2 * bins * np.spacing(max(-low, high))
+    if 0 < high - low < narrow:
+        low, high = low - narrow / 2, high + narrow / 2
+    return np.histogram(values, bins, (low, high))
 
 
 class ProgressBar(Callback):

@@ -192,9 +192,9 @@ def with_class_weight(
         labels = _classes(samples.values)
     factors = np.ones(max(n_outputs, 2))
     if isinstance(class_weight, Mapping):
-        for label, weight in class_weight.items():
+        for label, factor in class_weight.items():
             label = _validate.integer("class_weight: class", label, low=0, high=len(factors) - 1)
-            factors[label] = _validate.real(f"class_weight[{label}]", weight, low=0)
+            factors[label] = _validate.real(f"class_weight[{label}]", factor, low=0)
     elif isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(labels, minlength=len(factors))
         factors = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))

@@ -52,12 +52,14 @@ class History:
         logs : dict of str to float
             A name that is missing here or was missing before has NaN in that place.
         """
-        for name in logs:
+        for name, value in logs.items():
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
+            self.history[name].append(value)
         self.epoch.append(epoch)
-        for name, values in self.history.items():
-            values.append(logs.get(name, math.nan))
+        if len(logs) < len(self.history):
+            for name in self.history.keys() - logs.keys():
+                self.history[name].append(math.nan)
 
     def plot(self, ax: Any = None, *, key: str | Sequence[str] = "loss") -> Any:
         """Draw the curves of some values over the epochs, with those of their validation values.

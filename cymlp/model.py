@@ -81,7 +81,7 @@ class Sequential:
     loss, optimizer, metrics
         What `compile` set; None before.
     stop_training : bool
-        Set to True by a callback, or by another thread, it ends the running `fit`.
+        A callback sets it to True to end the running `fit`.
 
     Raises
     ------
@@ -363,11 +363,12 @@ class Sequential:
         )
 
     def _logs(self, loss: float, accuracy: float) -> dict[str, float]:
-        """Return what was counted along with the loss, by its names."""
-        return {
-            "loss": loss,
-            **{metric.name: accuracy for metric in self.metrics if isinstance(metric, Accuracy)},
-        }
+        """Return the loss and what is counted along with it, by their names."""
+        logs = {"loss": loss}
+        for metric in self.metrics:
+            if isinstance(metric, Accuracy):
+                logs[metric.name] = accuracy
+        return logs
 
     def _log_names(self, validated: bool) -> list[str]:
         """Return the names of the values that an epoch of `fit` has."""

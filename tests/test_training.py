@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_bitwise_equal, make_net, random_target, random_weights
 
-from cymlp import Sequential
+from cymlp import DivergenceWarning, Sequential
 from cymlp import _reference as reference
 from cymlp._network import shuffled
 from cymlp._random import Purpose, key, stream
@@ -255,7 +255,8 @@ def test_network_recovers_from_divergence(isa, dtype):
     options = {"weights": weights, "dtype": dtype, "l2": [(0.1, False)] * 2}
     net, other = (make_net(3, layers, **options) for _ in "ab")
     net.set_weights([np.full_like(w, 2) for w in weights])
-    net.fit(np.full((2, 3), np.finfo(dtype).max), target[:2], batch_size=1, verbose=0)
+    with pytest.warns(DivergenceWarning):
+        net.fit(np.full((2, 3), np.finfo(dtype).max), target[:2], batch_size=1, verbose=0)
     assert np.isnan(net.get_weights()[2]).any()
     net.set_weights(weights)
     histories = [

@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_bitwise_equal, assert_unchanged_by, make_net, unaligned
 
 import cymlp
-from cymlp import Sequential
+from cymlp import DivergenceWarning, Sequential
 from cymlp.activations import Softmax
 from cymlp.initializers import GlorotUniform
 from cymlp.layers import Dense
@@ -478,7 +478,8 @@ def test_diverging_training_never_hangs_or_crashes(dtype, activation):
         optimizer=SGD(learning_rate=1e30),
         dtype=dtype,
     )
-    history = net.fit(X, X[:, :2], epochs=5, batch_size=2, verbose=0)
+    with pytest.warns(DivergenceWarning):
+        history = net.fit(X, X[:, :2], epochs=5, batch_size=2, verbose=0)
     assert not np.isfinite(history.history["loss"][-1])
 
 
