@@ -246,7 +246,7 @@ class _Noted:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:  # as `add_note` does it, which Python 3.10 lacks
             notes = [*getattr(error, "__notes__", ()), self._note]
-            error.__notes__ = notes  # type: ignore[attr-defined]
+            error.__notes__ = notes
 
 
 def _owned(values: Any, given: Any) -> Any:

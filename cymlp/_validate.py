@@ -262,10 +262,10 @@ def _is_finite(array: np.ndarray, kind: np.dtype | None = None) -> bool:
 def _require_finite(name: str, array: np.ndarray) -> None:
     if _is_finite(array):
         return
-    count, first = 0, tuple(array.shape)
+    count, first = 0, array.shape
     for place, block in _blocks(array):
         bad = ~np.isfinite(block)
-        if found := np.count_nonzero(bad):
+        if found := int(np.count_nonzero(bad)):
             count += found
             inside = np.unravel_index(np.argmax(bad), block.shape)
             first = min(first, tuple(int(a) + b for a, b in zip(inside, place, strict=True)))

@@ -8,7 +8,7 @@ BLOCK = """
 import sys
 
 class Blocker:
-    names = {"sklearn", "matplotlib", "tqdm", "scipy", "pandas", "torch"}
+    names = {"sklearn", "matplotlib", "tqdm", "scipy", "pandas", "polars", "torch"}
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
@@ -36,7 +36,7 @@ def test_everything_but_estimators_works_with_numpy_alone(tmp_path):
 import numpy as np
 import cymlp
 from cymlp import activations, datasets, initializers, layers, losses, metrics, optimizers
-from cymlp import regularizers
+from cymlp import constraints, regularizers
 
 X = np.random.default_rng(0).standard_normal((20, 3))
 net = cymlp.Sequential([layers.Dense(4, activation="relu"), layers.Dense(2)], n_inputs=3)
