@@ -14,15 +14,56 @@ from conftest import DTYPES, ISAS, assert_within, build_c, row_strided, unaligne
 
 from cymlp import _kernels
 from cymlp import _reference as reference
-from cymlp._kernels import ACTIVATIONS, LOSSES, OPTIMIZERS, Kernels
+from cymlp._kernels import ACTIVATIONS, KEEPS_Z, LOSSES, OPTIMIZERS, Kernels
 from cymlp._reference import N_SLOTS
 
 SMALL = range(1, 41)
 VARIANTS = {"aligned": np.array, "unaligned": unaligned, "strided": row_strided}
 
 #: Bounds on an activation's error in units in the last place, wherever the result is a normal
-#: number. `test_elementary.py` measures them for all of float32: sigmoid 1.83, tanh 1.36.
-ULP = {"identity": 0.0, "relu": 0.0, "sigmoid": 2.0, "tanh": 1.5}
+#: number. `test_elementary.py` measures them for all of float32: sigmoid 1.83, tanh 1.36. Of some
+#: ten million numbers of either dtype the worst: elu 2.37, selu 3.11, gelu 4.77, silu 2.56, mish
+#: 2.81, softplus 1.86, softsign 1.50, hard_sigmoid 1.33, exponential 1.54. For gelu_tanh see
+#: `ulp_bound`.
+ULP = {
+    "identity": 0.0,
+    "relu": 0.0,
+    "sigmoid": 2.0,
+    "tanh": 1.5,
+    "leaky_relu": 0.5,
+    "elu": 2.5,
+    "selu": 3.5,
+    "gelu": 5.0,
+    "gelu_tanh": 3.0,
+    "silu": 3.0,
+    "mish": 3.0,
+    "softplus": 2.0,
+    "softsign": 1.5,
+    "hard_sigmoid": 1.5,
+    "exponential": 1.6,
+}
+
+#: Bounds on a derivative's error in eps, where it is at most about 1, as all are but exponential's;
+#: with the rounding of its product with dL/dy. 1 - y*y and others cancel: what is left of the
+#: roundings does not shrink with the result. Measured as above, without that product: elu 0.75,
+#: selu 1.76, gelu 1.38, gelu_tanh 2.24, silu 2.02, mish 2.31, softplus 0.92, softsign 0.94.
+SLOPE_EPS = {
+    "identity": 0.0,
+    "relu": 0.0,
+    "sigmoid": 2.0,
+    "tanh": 2.0,
+    "leaky_relu": 0.5,
+    "elu": 1.5,
+    "selu": 3.0,
+    "gelu": 2.0,
+    "gelu_tanh": 3.0,
+    "silu": 3.0,
+    "mish": 3.0,
+    "softplus": 1.5,
+    "softsign": 1.5,
+    "hard_sigmoid": 0.5,
+    "exponential": 0.5,
+}
 
 
 @pytest.fixture(params=[f"{isa}-{dtype}" for isa in ISAS for dtype in DTYPES])
@@ -53,6 +94,24 @@ def edge_sizes(kernels):
     return sorted({m + step for m in multiples for step in (-1, 0, 1) if m + step > max(SMALL)})
 
 
+def alpha_for(kernels):
+    """Return a parameter for activations, one that the dtype holds."""
+    return float(kernels.dtype.type(0.3))
+
+
+def ulp_bound(name, z):
+    """Return the bound on the activation's error for each z, in units in the last place.
+
+    gelu_tanh is z * sigmoid(v) with a cubic v(z). For large negative v a relative error in v makes
+    one abs(v) times as large in the result; v carries five roundings. The worst of ten million
+    numbers: 2.5 * abs(v).
+    """
+    if name != "gelu_tanh":
+        return np.full(z.shape, ULP[name])
+    x = np.minimum(np.abs(z.astype("float64")), 22)
+    return ULP[name] + 3 * np.where(z < 0, np.sqrt(8 / np.pi) * (x + 0.044715 * x**3), 0)
+
+
 def shapes(kernels):
     """Return (rows, columns): all sizes 1..40 in either place, and pairs around the edges."""
     small = [(rows, 1 + (7 * rows + k) % 40) for rows in SMALL for k in (0, 13, 29)]
@@ -81,20 +140,23 @@ def test_table_describes_itself(kernels):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activate(kernels, name, variant):
     rng = np.random.default_rng(1)
+    alpha = alpha_for(kernels)
     for shape in shapes(kernels):
         z = VARIANTS[variant]((4 * rng.standard_normal(shape)).astype(kernels.dtype))
         before = z.copy()
-        y = kernels.activate(ACTIVATIONS[name], z, out=VARIANTS[variant](z))
+        y = kernels.activate(ACTIVATIONS[name], z, alpha=alpha, out=VARIANTS[variant](z))
         assert y.dtype == kernels.dtype
         assert (z == before).all(), f"{shape}: the input was modified"
         assert_gap_untouched(y, variant, shape)
-        expected = reference.activate(name, before.astype(wider(kernels)))
+        expected = reference.activate(name, before.astype(wider(kernels)), alpha)
         if name == "softmax":
             # exp errs by a few ulp, its argument by u*abs(z - max), the sum by one u per term.
             spread = np.abs(before - before.max(axis=1, keepdims=True))
             tolerance = eps_of(kernels) * (4 + spread + shape[1] / 2) * expected
         else:
-            tolerance = ULP[name] * eps_of(kernels) * np.abs(expected)
+            size = np.abs(expected)
+            tolerance = ulp_bound(name, before) * eps_of(kernels) * size
+            tolerance[size < tiny_of(kernels)] = tiny_of(kernels)
         assert_within(y, expected, tolerance, f"{name} of {variant} {shape}")
 
 
@@ -102,23 +164,24 @@ def test_activate(kernels, name, variant):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activate_backward(kernels, name, variant):
     rng = np.random.default_rng(2)
+    alpha = alpha_for(kernels)
     for shape in shapes(kernels):
         z = rng.standard_normal(shape).astype(kernels.dtype)
-        y = VARIANTS[variant](reference.activate(name, z))
+        y = VARIANTS[variant](z if name in KEEPS_Z else reference.activate(name, z, alpha))
         delta = VARIANTS[variant](rng.standard_normal(shape).astype(kernels.dtype))
         actual = kernels.activate_backward(
-            ACTIVATIONS[name], y, delta, out=VARIANTS[variant](delta)
+            ACTIVATIONS[name], y, delta, alpha=alpha, out=VARIANTS[variant](delta)
         )
         assert_gap_untouched(actual, variant, shape)
         wide_y, wide_delta = y.astype(wider(kernels)), delta.astype(wider(kernels))
-        expected = reference.activate_backward(name, wide_y, wide_delta)
+        expected = reference.activate_backward(name, wide_y, wide_delta, alpha)
         size = np.abs(wide_delta)
         if name == "softmax":
             size = np.abs(wide_y) * (size + (size * wide_y).sum(axis=1, keepdims=True))
-            size *= shape[1] / 2 + 3
-        # Three roundings of numbers that are at most abs(delta): 1 - y*y cancels where y is near 1.
-        exact = name in ("identity", "relu")
-        tolerance = 0 if exact else 2 * eps_of(kernels) * size
+            size *= shape[1] + 6
+        elif name == "exponential":
+            size = np.abs(wide_delta * wide_y)
+        tolerance = SLOPE_EPS.get(name, 1.0) * eps_of(kernels) * size
         assert_within(actual, expected, tolerance, f"{name} of {variant} {shape}")
 
 
@@ -145,19 +208,60 @@ def test_activations_are_accurate(kernels, name):
     """No NaN for any finite input, and within a few ulp wherever the result is a normal number."""
     if np.finfo(wider(kernels)).eps == eps_of(kernels):
         pytest.skip("no type here is wider than float64")
-    z = extreme_values(kernels.dtype)
-    y = kernels.activate(ACTIVATIONS[name], z[None])[0]
+    z, largest = extreme_values(kernels.dtype), np.finfo(kernels.dtype).max
+    y = kernels.activate(ACTIVATIONS[name], z[None], alpha=alpha_for(kernels))[0]
     assert not np.isnan(y).any()
-    expected = reference.activate(name, z.astype(wider(kernels)))
+    with np.errstate(over="ignore"):
+        expected = reference.activate(name, z.astype(wider(kernels)), alpha_for(kernels))
+    fits = np.abs(expected) <= largest
+    assert np.isinf(y[~fits]).all()
+    z, y, expected = z[fits], y[fits], expected[fits]
     below = np.nextafter(np.abs(expected).astype(kernels.dtype), kernels.dtype.type(0))
     one_ulp = np.spacing(below).astype(expected.dtype)
     error = np.abs(y - expected)
     normal = np.abs(expected) >= tiny_of(kernels)
     in_ulp = error[normal] / one_ulp[normal]
     print(f"{name} {kernels.isa} {kernels.dtype}: {in_ulp.max():.2f} ulp")
-    worst = in_ulp.argmax()
-    assert in_ulp[worst] <= ULP[name], f"{in_ulp[worst]} ulp at {z[normal][worst]!r}"
+    worst = (in_ulp - ulp_bound(name, z[normal])).argmax()
+    assert (in_ulp <= ulp_bound(name, z[normal])).all(), (
+        f"{in_ulp[worst]} ulp at {z[normal][worst]!r}"
+    )
     assert (error[~normal] <= tiny_of(kernels)).all()
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if n != "softmax"])
+def test_derivatives_are_accurate(kernels, name):
+    """No NaN for any finite input, and within a few eps of one that is at most about 1."""
+    z, alpha = extreme_values(kernels.dtype), alpha_for(kernels)
+    y = kernels.activate(ACTIVATIONS[name], z[None], alpha=alpha)
+    kept = (z[None] if name in KEEPS_Z else y)[np.isfinite(y)][None]
+    slope = kernels.activate_backward(ACTIVATIONS[name], kept, np.ones_like(kept), alpha=alpha)
+    wide = kept.astype(wider(kernels))
+    expected = reference.activate_backward(name, wide, np.ones_like(wide), alpha)
+    size = np.abs(expected) if name == "exponential" else 1
+    assert_within(slope, expected, SLOPE_EPS[name] * eps_of(kernels) * size, name)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_of_a_nan_is_nan(kernels, name):
+    """In its row of a softmax, in its element elsewhere; in the derivative where z is kept."""
+    z = np.ones((3, 2 * kernels.lanes + 1), dtype=kernels.dtype)
+    for place in range(z.shape[1]):
+        one = z.copy()
+        one[1, place] = np.nan
+        expected = np.isnan(one)
+        if name == "softmax":
+            expected[1] = True
+        y = kernels.activate(ACTIVATIONS[name], one, alpha=0.3)
+        assert (np.isnan(y) == expected).all()
+        if name in KEEPS_Z:
+            slope = kernels.activate_backward(ACTIVATIONS[name], one, z, alpha=0.3)
+            assert (np.isnan(slope) == expected).all()
+
+
+def test_what_is_kept():
+    assert {name for name in ACTIVATIONS if reference.keeps_z(name)} == KEEPS_Z
+    assert {"gelu", "gelu_tanh", "silu", "mish"} == KEEPS_Z
 
 
 def test_softmax_of_extreme_rows(kernels):
@@ -686,7 +790,7 @@ def test_sums_and_average(kernels, place):
 
 def test_names_have_distinct_codes():
     for table, names in (
-        (ACTIVATIONS, {"identity", "relu", "sigmoid", "tanh", "softmax"}),
+        (ACTIVATIONS, {*ULP, "softmax"}),
         (
             LOSSES,
             {"squared_error", "cross_entropy", "binary_cross_entropy", *reference.FUSED.values()},

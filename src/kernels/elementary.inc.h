@@ -1,8 +1,8 @@
 /* exp, log, sigmoid, tanh and their kin of a vector: a NaN stays a NaN, no finite input gives one.
  *
  * Polynomials are minimax, found by Remez's algorithm in 50 digits: their relative error is
- * for exp(r) - 1 1.4e-8 (float) and 2.2e-17 (double), for log1p 4.6e-9 and 1.4e-18, for the
- * quotient of Mills's ratio 5.5e-9 and 5.2e-17. */
+ * for exp(r) - 1 1.4e-8 (float) and 2.2e-17 (double), for log1p 4.6e-9 and 1.4e-18, for
+ * Mills's ratio 6.7e-9 and 9.8e-19. */
 
 /* n elements from offset j on, LANES at a time; `some` says how many of them remain. */
 #define FOR_EACH_VEC(j, some, n) \
@@ -173,54 +173,62 @@ static FORCE_INLINE vec NAME(vec_mish_slope)(vec z) {
 /* exp(-x^2 / 2) for 0 <= x <= FURTHEST. Half the bits of x have an exact square (W. J. Cody,
  * "Rational Chebyshev approximations for the error function", 1969). */
 static FORCE_INLINE vec NAME(vec_bell)(vec x) {
-    const REAL step = (REAL)(CYMLP_DOUBLE ? 0x1p-20 : 0x1p-8);
-    const vec coarse = vec_mul(vec_round(vec_mul(x, vec_set1(1 / step))), vec_set1(step));
-    const vec high = vec_mul(vec_mul(coarse, coarse), vec_set1((REAL)-0.5));
-    const vec rest = vec_mul(vec_mul(vec_sub(coarse, x), vec_set1((REAL)0.5)), vec_add(x, coarse));
+    /* A number next to this one is a multiple of 2^-20 (double) or 2^-8. */
+    const vec shift = vec_set1((REAL)(CYMLP_DOUBLE ? 0x1.8p32 : 0x1.8p15));
+    const vec minus_half = vec_set1((REAL)-0.5);
+    const vec coarse = vec_sub(vec_add(x, shift), shift), half = vec_mul(minus_half, coarse);
+    const vec high = vec_mul(half, coarse);
+    const vec rest = vec_mul(vec_sub(x, coarse), vec_fma(minus_half, x, half));
     const vec n = NAME(vec_binade)(vec_add(high, rest)), scale = vec_pow2(n);
     const vec low = vec_fma(n, vec_set1(-LOG2_LOW), rest);
     return vec_fma(scale, NAME(vec_exp_above_1)(high, n, low), scale);
 }
 
 /* The upper tail of the normal distribution over exp(-x^2 / 2), for 0 <= x <= FURTHEST: Mills's
- * ratio over the root of 2 pi. All terms are positive. */
+ * ratio over the root of 2 pi. It is (1 + x p / q) / (2 + x sqrt(2 pi)), where the quotient is
+ * small, so that the errors of p and q count little. All terms are positive. */
 static FORCE_INLINE vec NAME(vec_mills)(vec x) {
 #if CYMLP_DOUBLE
-    static const REAL p[] = {
-        0.4999999999999999743734,   0.7748816058955663013347,    0.594057616623787112145,
-        0.2893408864679128847926,   0.09770311731974709866298,   0.02362359486179297468517,
-        0.004089565664819791817917, 0.0004904543278799889737896, 3.725755933478357500497e-5,
-        1.385854682910754566713e-6,
+    static const REAL p_of[] = {
+        0.4554295765126350686084,   0.6329213013289075964454,    0.4366361897942878601363,
+        0.1923873831080847265492,   0.05911541096190537128831,   0.01308468337540249210549,
+        0.002085948980153815234569, 0.0002317569366522111685669, 0.0000164137737332777297127,
+        5.737308244515631218922e-7,
     };
-    static const REAL q[] = {
+    static const REAL q_of[] = {
         1,
-        2.347647772593987848211,
-        2.561267145203876188843,
-        1.714414918152231911107,
-        0.7820618267197193269313,
-        0.2549696239031945082625,
-        0.06043801029488915583193,
-        0.01034441176688704088763,
-        0.001232860508411034749358,
-        9.339085167017704168083e-5,
-        3.473822532724181093376e-6,
+        2.487588333643250960099,
+        2.897780197613056293559,
+        2.091099977233843655003,
+        1.041268755769845393222,
+        0.3768101809613655499876,
+        0.1014855302188846545344,
+        0.02043420842608203374256,
+        0.003031792129732733550103,
+        0.0003180955102052371284612,
+        0.00002147282893773282661528,
+        7.1906495330116292331e-7,
     };
 #else
-    static const REAL p[] = {
-        0.5000000027585989101581f,  0.4372504145613045158457f,  0.1824614742147309969131f,
-        0.04037243725815074968677f, 0.00407759371830520631608f,
+    static const REAL p_of[] = {
+        0.4554299949182714269169f,
+        0.2916283709125055267899f,
+        0.08499851066073655655229f,
+        0.0112284510057439474405f,
     };
-    static const REAL q[] = {
+    static const REAL q_of[] = {
         1,
-        1.672385784508351927097f,
-        1.199289226415144270365f,
-        0.4674281634881295996558f,
-        0.1012055028720912098569f,
-        0.01022088295009202062254f,
+        1.738218045243239713563f,
+        1.302872206808839067868f,
+        0.5361257117102799695468f,
+        0.1241185278088345963678f,
+        0.01407386139955891898722f,
     };
 #endif
-    return vec_div(NAME(vec_polynomial)(x, p, sizeof p / sizeof *p),
-                   NAME(vec_polynomial)(x, q, sizeof q / sizeof *q));
+    const vec p = NAME(vec_polynomial)(x, p_of, sizeof p_of / sizeof *p_of);
+    const vec q = NAME(vec_polynomial)(x, q_of, sizeof q_of / sizeof *q_of);
+    const vec base = vec_fma(x, vec_set1((REAL)2.50662827463100050242), vec_set1(2));
+    return vec_div(vec_fma(x, p, q), vec_mul(q, base));
 }
 
 /* z Phi(z) with the normal distribution function Phi: max(z, 0) - |z| Phi(-|z|). */
