@@ -247,9 +247,7 @@ def test_a_batch_in_slices_is_a_batch(name):
     """More rows than an update that is fused with its optimizer may have."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((16390, 2)), rng.standard_normal((16390, 1))
-    nets = [
-        make_net(2, [(2, "tanh"), (1, "identity")], optimizer=STATEFUL[name]) for _ in range(2)
-    ]
+    nets = [make_net(2, [(2, "tanh"), (1, "identity")], optimizer=STATEFUL[name]) for _ in range(2)]
     for _ in range(3):
         nets[0].train_on_batch(X, y)
         nets[1].apply_gradients(nets[1].gradients(X, y))
@@ -440,7 +438,7 @@ def test_averaged_weights_errors():
     assert net._network.slot_names() == []
 
 
-# -------------------------------------------------------------------------------------------- L-BFGS
+# ------------------------------------------------------------------------------------------- L-BFGS
 
 
 def lbfgs_net(dtype="float64", **options):
@@ -580,7 +578,7 @@ def test_lbfgs_without_scipy():
     assert "pip install scipy" in run_python(code).stdout
 
 
-# ----------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
