@@ -11,7 +11,6 @@ from cymlp._validate import SparseRows
 SCHEDULES: dict[str, int]
 
 def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
-
 def scheduled(fields: Mapping[str, float], step: int) -> float: ...
 
 class Network(Program):

@@ -17,6 +17,7 @@ from cymlp import History, Sequential, get_num_threads
 from cymlp.datasets import Split, load_digits, load_mnist
 from cymlp.layers import Dense
 from cymlp.optimizers import SGD, Adam
+from cymlp.schedules import rate_at
 
 __all__ = ["DemoError", "run_demo"]
 
@@ -171,7 +172,7 @@ def _train(
     for n_epochs, factor in ((epochs - last, 1.0), (last, 0.1)):
         if n_epochs == 0:
             continue
-        rate = factor * task.optimizer.learning_rate
+        rate = factor * rate_at(task.optimizer.learning_rate, 0)
         if not quiet:
             print(f"learning rate {rate:g}", flush=True)
         started = time.perf_counter()

@@ -325,23 +325,24 @@ class Sequential:
         (0.25, SGD(learning_rate=0.25))
         """
         self._require("learning_rate", compiled=True, built=False)
-        if not hasattr(self.optimizer, "learning_rate"):
+        rate = getattr(self.optimizer, "learning_rate", None)
+        if rate is None:
             raise ValueError(f"learning_rate: {self.optimizer!r} has none")
-        return rate_at(self.optimizer.learning_rate, self._network.iteration if self.built else 0)
+        return rate_at(rate, self._network.iteration if self.built else 0)
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
         before = self.learning_rate  # raises where there is none
-        if isinstance(self.optimizer, Rprop):
+        optimizer: Any = self.optimizer
+        if isinstance(optimizer, Rprop):
             raise ValueError("learning_rate cannot be set: Rprop's is its first step size alone")
-        schedule = self.optimizer.learning_rate  # type: ignore[union-attr]
-        if isinstance(schedule, Schedule):
+        if isinstance(optimizer.learning_rate, Schedule):
             raise ValueError(
-                f"learning_rate cannot be set, since a schedule does: {schedule!r}, now at "
-                f"{before:.6g}; compile with a number"
+                f"learning_rate cannot be set, since a schedule does: {optimizer.learning_rate!r}, "
+                f"now at {before:.6g}; compile with a number"
             )
-        _validate.real("learning_rate", rate, low=0, closed="neither")
-        self.optimizer = replace(self.optimizer, learning_rate=float(rate))  # type: ignore
+        rate = _validate.real("learning_rate", rate, low=0, closed="neither")
+        self.optimizer = replace(optimizer, learning_rate=rate)
         if self.built:
             self._network.set_learning_rate(rate)
 

@@ -46,7 +46,7 @@ class Optimizer:
         """Return a call with what differs from the defaults."""
         shown = ", ".join(
             f"{item.name}={getattr(self, item.name)!r}"
-            for item in sorted(fields(self), key=lambda item: item.kw_only)
+            for item in sorted(fields(self), key=lambda item: bool(item.kw_only))
             if getattr(self, item.name) != item.default
         )
         return f"{type(self).__name__}({shown})"

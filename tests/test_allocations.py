@@ -46,7 +46,8 @@ import ctypes, gc
 import numpy as np
 from cymlp import Sequential
 from cymlp.layers import Dense
-from cymlp.optimizers import SGD, Adam
+from cymlp.optimizers import SGD, Adam, AdamW, NAdam
+from cymlp.schedules import CosineDecay, Warmup
 from cymlp.regularizers import L2
 
 count = ctypes.PyDLL(None).allocation_count
@@ -104,7 +105,16 @@ for run in (work, threading.Thread(target=work).start):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2] if _threads.build_info()["openmp"] else [1])
-@pytest.mark.parametrize("optimizer", ["SGD()", "SGD(momentum=0.9)", "Adam()"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "SGD()",
+        "SGD(momentum=0.9)",
+        "Adam()",
+        "AdamW(Warmup(9, CosineDecay(1e-3, 90)), clip_global_norm=1.0, ema_decay=0.99)",
+        "NAdam(clip_value=0.1)",
+    ],
+)
 def test_any_number_of_batches_allocates_as_often(counter, n_threads, optimizer):
     """One epoch over the same data. Sizes are small numbers, which Python keeps ready-made."""
     code = f"""

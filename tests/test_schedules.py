@@ -129,7 +129,7 @@ def test_schedules_are_pytorchs(case):
     )
 
 
-# --------------------------------------------------------------------------------------- in training
+# -------------------------------------------------------------------------------------- in training
 
 
 def problem(n_samples=50):
@@ -216,7 +216,12 @@ def test_a_rate_set_before_the_network_is_built():
 
 def test_learning_rate_errors():
     net = net_with("sgd")
-    for bad, error in ((0, ValueError), (-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
+    for bad, error in (
+        (0, ValueError),
+        (-1.0, ValueError),
+        (math.nan, ValueError),
+        ("1", TypeError),
+    ):
         with pytest.raises(error, match="learning_rate"):
             net.learning_rate = bad
     assert net.learning_rate == 0.01
@@ -230,7 +235,7 @@ def test_learning_rate_errors():
             net.learning_rate = 0.1
 
 
-# ----------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(

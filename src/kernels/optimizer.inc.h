@@ -37,6 +37,7 @@ static void NAME(accumulate_gradient)(size_t n, const void *g__n, void *w__n,
 /* The scalars of a step, as vectors. */
 typedef struct {
     int is_penalized; /* one multiply-add in ten of Adam's would add zeros */
+    int decays;       /* beside the gradient; only where is_penalized */
     vec l2, kept, rate, momentum, beta_1, beta_2, rest_2, size, g_size, root_scale, epsilon;
     vec eta_minus, eta_plus, smallest_step, largest_step;
 } NAME(factors);
@@ -45,6 +46,7 @@ static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
     NAME(factors) f;
     const double l2 = step->l2 + step->weight_decay;
     f.is_penalized = l2 + step->decoupled_decay > 0;
+    f.decays = step->decoupled_decay > 0;
     f.l2 = vec_set1((REAL)l2);
     f.kept = vec_set1((REAL)(1 - step->learning_rate * step->decoupled_decay));
     f.rate = vec_set1((REAL)step->learning_rate);
@@ -88,7 +90,7 @@ static FORCE_INLINE void NAME(move)(const enum cymlp_optimizer optimizer, NAME(f
     vec w = LOAD(w__), way;
     if (f.is_penalized) {
         g = vec_fma(f.l2, w, g);
-        w = vec_mul(f.kept, w);
+        w = f.decays ? vec_mul(f.kept, w) : w;
     }
     switch (optimizer) {
     case CYMLP_SGD:
@@ -216,7 +218,7 @@ static void NAME(update_shaped)(cymlp_update *update, size_t n, const void *g__n
     }
 }
 
-/* By a gradient in memory. */
+/* By a gradient in memory. Without a penalty nothing in the loop asks for one. */
 #define OPTIMIZER(NAME_OF_IT, CODE)                                                             \
     static void NAME(NAME_OF_IT)(size_t n, const void *g__n, void *w__n,                        \
                                  void *const slots__n[CYMLP_N_SLOTS], const cymlp_step *step) { \
@@ -228,12 +230,18 @@ static void NAME(update_shaped)(cymlp_update *update, size_t n, const void *g__n
         REAL *const slot[] = {slots__n[0], slots__n[1], slots__n[2]};                           \
         const REAL *g = (const REAL *)g__n;                                                     \
         const size_t rest = n % LANES;                                                          \
-        for (size_t j = 0; j < n - rest; j += LANES) {                                          \
-            NAME(move)(CODE, f, vec_load(g + j), (REAL *)w__n, slot, j, LANES);                 \
-        }                                                                                       \
         if (rest) {                                                                             \
             NAME(move)(CODE, f, vec_load_some(g + n - rest, rest, 0), (REAL *)w__n, slot,       \
                        n - rest, rest);                                                         \
+        }                                                                                       \
+        if (f.is_penalized) {                                                                   \
+            for (size_t j = 0; j < n - rest; j += LANES) {                                      \
+                NAME(move)(CODE, f, vec_load(g + j), (REAL *)w__n, slot, j, LANES);             \
+            }                                                                                   \
+            return;                                                                             \
+        }                                                                                       \
+        for (size_t j = 0; j < n - rest; j += LANES) {                                          \
+            NAME(move)(CODE, f, vec_load(g + j), (REAL *)w__n, slot, j, LANES);                 \
         }                                                                                       \
     }
 
