@@ -21,6 +21,7 @@ from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cymlp._batch cimport (
     REALS, Arena, BatchRows, Described, Format, Samples, address, first_layer_cost, gather,
@@ -105,6 +106,7 @@ cdef struct Run:
     Py_ssize_t slice_rows           # of a batch, in memory at once
     double first_layer_cost         # see first_layer_cost; the same for all batches of a run
     Mode mode
+    bint of_targets                 # the way back begins with the targets, as deltas
     Step step
     double unclocked                # operations since the last look at the clock
     double next_look                # when to look for signals
@@ -466,6 +468,47 @@ cdef class Network(Program):
         finally:
             self.owner = 0
 
+    def input_gradients(self, Described samples not None, bint of_targets, int n_threads=0):
+        """Return the derivatives by the inputs, for each sample on its own; nothing moves.
+
+        Parameters
+        ----------
+        samples : Described
+        of_targets : bool
+            Whether they are those of the sum over the outputs of target * output, which is linear,
+            rather than those of the loss.
+        n_threads : int
+
+        Returns
+        -------
+        ndarray of shape (samples, inputs)
+        """
+        cdef Py_ssize_t b, n_rows = samples.samples.n_rows, item = self.dtype.itemsize
+        cdef const Op* op = &self.ops[0]
+        cdef int output_activation = self.output_activation
+        cdef Py_ssize_t n_bytes = op.n_units * item
+        cdef char* rows
+        if n_rows > SLICE_ROWS:
+            raise ValueError(f"at most {SLICE_ROWS} samples, got {n_rows}")
+        self._enter()
+        try:
+            if of_targets:
+                self.output_activation = self.ops[self.n_ops - 1].activation
+            self._run(
+                samples, NULL, n_rows, CYMLP_GRADIENT, False, None, False, n_threads,
+                reaches_inputs=True, of_targets=of_targets)
+            deltas = np.empty((n_rows, op.n_units), self.dtype)
+            rows = address(deltas)
+            for b in range(n_rows):
+                memcpy(rows + b * n_bytes, row_at(self.kernels, op, self.tensors[0].delta, b),
+                       n_bytes)
+        finally:
+            self.output_activation = output_activation
+            self.owner = 0
+        if op.kind == OP_DENSE:  # which has no transposed kernel, since nothing is below it
+            deltas = deltas @ self.get(0, "kernel").T
+        return deltas * self.dtype.type(self.input_scale)
+
     def apply_gradients(self, names, gradients):
         """Take one optimizer step with gradients given as (operation, name) and value."""
         cdef Run run
@@ -537,7 +580,8 @@ cdef class Network(Program):
                 and not self.keeps_average and self.settings.clip_value == INFINITY)
 
     cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
-              int optimizer, bint training, tick, bint every_batch, int asked):
+              int optimizer, bint training, tick, bint every_batch, int asked,
+              bint reaches_inputs=False, bint of_targets=False):
         """Visit every sample once; return the averages of loss and accuracy."""
         cdef Run run
         cdef Run* shared = &run
@@ -555,7 +599,7 @@ cdef class Network(Program):
         run.first = 0
         run.optimizer = optimizer
         run.mode.training = training
-        run.mode.reaches_inputs = False
+        run.mode.reaches_inputs, run.of_targets = reaches_inputs, of_targets
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
@@ -635,7 +679,8 @@ cdef class Network(Program):
         while run.first < run.samples.n_rows and not run.pause:
             first = run.first
             n_rows = min(run.batch_size, run.samples.n_rows - first)
-            weight = total_weight(&run.samples, first, n_rows)
+            # Derivatives by inputs are those of each sample on its own.
+            weight = 1 if run.mode.reaches_inputs else total_weight(&run.samples, first, n_rows)
             steps += 1
             if thread == 0:
                 run.step = self._step(steps)
@@ -655,7 +700,7 @@ cdef class Network(Program):
             if thread == 0:  # now that every thread has left its sums of squares
                 run.loss += weight * self._penalty(weight)
                 if self._diverges(run):  # by the penalty alone: see _count
-                    self.diverged_step, self.diverged_layer = steps, self.n_layers
+                    self.diverged_step, self.diverged_layer = steps, self.n_ops
                 run.weight += weight
         cymlp_restore_denormals(denormals)
 
@@ -742,7 +787,8 @@ cdef class Network(Program):
             self._rows(run, &mode, &inputs, start, count, weight, thread, team, turn)
             if agree_to_stop(run, thread, team, turn):
                 return True
-            self._update(run, &mode, &inputs, count, weight, optimizer, thread, team)
+            if not mode.reaches_inputs:
+                self._update(run, &mode, &inputs, count, weight, optimizer, thread, team)
             if thread == 0:
                 self._count(run, run.first + start, count)
             if not fused and agree_to_stop(run, thread, team, turn):
@@ -1014,11 +1060,26 @@ cdef class Network(Program):
     ) noexcept nogil:
         cdef Py_ssize_t last = self.n_ops - 1
         cdef const Op* op = &self.ops[last]
+        if run.of_targets:
+            self._take_targets(run, first, row, n_rows)
+            return
         self._scale(&run.samples, first, row, n_rows, weight)
         run.stop |= self._losses(
             &run.samples, &self.rows, row, n_rows,
             row_at(self.kernels, op, self.tensors[last].y, row), op.stride,
             row_at(self.kernels, op, self.tensors[last].delta, row), op.stride, run.denormals)
+
+    cdef void _take_targets(
+        self, Run* run, Py_ssize_t first, Py_ssize_t row, Py_ssize_t n_rows
+    ) noexcept nogil:
+        cdef Py_ssize_t b, last = self.n_ops - 1
+        cdef const Op* op = &self.ops[last]
+        cdef const Samples* samples = &run.samples
+        for b in range(n_rows):
+            memcpy(
+                row_at(self.kernels, op, self.tensors[last].delta, row + b),
+                samples.values + (first + row + b) * samples.values_stride,
+                op.n_units * <Py_ssize_t> self.kernels.item_size)
 
     cdef void _backward(
         self, Run* run, const Mode* mode, Py_ssize_t row, Py_ssize_t n_rows,
