@@ -402,18 +402,21 @@ cdef double dense_update_item(
     const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
     Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch
 ) noexcept nogil:
-    cdef Step penalized = step[0]
+    cdef Step penalized
     cdef Block block
     if index == n_items(layer) - 1:
         update_bias(layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch)
         return 0
     block = block_of(layer, index)
-    penalized.l2 = l2_of(layer, batch_weight)
+    if layer.l2 != 0:
+        penalized = step[0]
+        penalized.l2 = l2_of(layer, batch_weight)
+        step = &penalized
     if inputs.nonzeros.bits__bw != NULL:
         return update_block_sparse(
-            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &penalized, scratch)
+            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch)
     return update_block(
-        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &penalized, scratch)
+        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch)
 
 
 cdef void dense_apply_item(
