@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cymlp import _kernels, _validate
-from cymlp._network import SCHEDULES, Network
+from cymlp._network import Network
+from cymlp._steps import SCHEDULES
 from cymlp.activations import Activation as PythonActivation
 from cymlp.activations import BaseActivation, Identity
 from cymlp.constraints import MaxNorm

@@ -5,15 +5,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cymlp._batch import Described
-from cymlp._program import Program
+from cymlp._updates import Updates
 from cymlp._validate import SparseRows
 
-SCHEDULES: dict[str, int]
-
 def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
-def scheduled(fields: Mapping[str, float], step: int) -> float: ...
 
-class Network(Program):
+class Network(Updates):
     @property
     def iteration(self) -> int: ...
     @property

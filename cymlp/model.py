@@ -244,15 +244,11 @@ class Sequential:
         self._n_inputs = n_inputs
 
     def _lower(self, plan: Lowering) -> Any:
-        return lower_layers(
-            plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale
-        )
+        return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale)
 
     def _lower_training(self, network: Any, plan: Lowering) -> None:
         if self.loss is not None and self.optimizer is not None:
-            lower_training(
-                network, plan.output_activation, self.loss, self.optimizer, self.metrics
-            )
+            lower_training(network, plan.output_activation, self.loss, self.optimizer, self.metrics)
 
     def compile(
         self,
@@ -1084,4 +1080,3 @@ def _short_name(layer: Layer) -> str:
     if isinstance(layer, Residual):
         return f"residual({' - '.join(map(_short_name, layer.layers))})"
     return layer.name
-

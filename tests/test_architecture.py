@@ -17,7 +17,10 @@ LAYERS = [
     {"_dense"},
     {"_batch", "_ops"},
     {"_program"},
-    {"_inference", "_network"},
+    {"_inference", "_steps"},
+    {"_passes"},
+    {"_updates"},
+    {"_network"},
     {"schedules"},
     {"activations", "constraints", "initializers", "losses", "metrics", "optimizers"}
     | {"regularizers"},
