@@ -10,6 +10,7 @@ cdef struct Parameters:
     char* values
     char* slots[3]        # the optimizer's moments; NULL where it has none
     char* average         # a moving average of the values; NULL where none is kept
+    bint is_constrained   # after an update, before the values are averaged
     char* gradient        # NULL until somebody asks for gradients
 
 
@@ -188,7 +189,8 @@ cdef void dense_update_item(
     Norms* norms) noexcept nogil
 
 # Scales this thread's share of the units down to max_norm; not for narrow layers.
-cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil
+cdef void dense_constrain(
+    const Dense* layer, double average_decay, int thread, int team) noexcept nogil
 
 # Brings the transposed copy, where there is one, up to date with the whole kernel.
 cdef void dense_transpose(const Dense* layer) noexcept nogil

@@ -227,16 +227,24 @@ cdef inline void claim_transposed(
         stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
 
 
-cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil:
-    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
-    cdef Py_ssize_t p
+cdef void dense_constrain(
+    const Dense* layer, double average_decay, int thread, int team
+) noexcept nogil:
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t p, width, offset
     for p in range(panels.n_panels):
-        if p % team == thread:
-            layer.kernels.constrain_columns(
-                layer.n_inputs, panel_width(&panels, p), layer.max_norm, layer.kernel.values + (
-                    layer.n_inputs * first_column(&panels, p)
-                    * <Py_ssize_t> layer.kernels.item_size))
-            transpose_panel(layer, p)
+        if p % team != thread:
+            continue
+        width = panel_width(&panels, p)
+        offset = layer.n_inputs * first_column(&panels, p) * <Py_ssize_t> kernels.item_size
+        kernels.constrain_columns(
+            layer.n_inputs, width, layer.max_norm, layer.kernel.values + offset)
+        transpose_panel(layer, p)
+        if layer.kernel.average != NULL:
+            kernels.move_average(
+                layer.n_inputs * width, average_decay, layer.kernel.values + offset,
+                layer.kernel.average + offset)
 
 
 cdef void transpose_panel(const Dense* layer, Py_ssize_t p) noexcept nogil:
@@ -269,7 +277,8 @@ cdef void update_span(
         parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0], offset)
     slots[1], slots[2] = at(parameters.slots[1], offset), at(parameters.slots[2], offset)
     kernels.update[optimizer](n, g, parameters.values + offset, slots, step)
-    if parameters.average != NULL and not keeps_gradient(optimizer):
+    if parameters.average != NULL and not (
+            parameters.is_constrained or keeps_gradient(optimizer)):
         kernels.move_average(
             n, step.average_decay, parameters.values + offset, parameters.average + offset)
 
@@ -563,6 +572,7 @@ cdef _Operand _operand(x, kernel, bias, isa, bint narrow):
     out.layer.n_inputs, out.layer.n_units = kernel.shape
     out.layer.is_narrow, out.layer.has_bias = narrow, True
     out.layer.rate_factor, out.layer.max_norm = 1, 0
+    out.layer.kernel.is_constrained = out.layer.bias.is_constrained = False
     out.layer.kernel_penalty = out.layer.bias_penalty = NO_PENALTY
     out.layer.kernel.values = <char*> out.hold(pack_kernel(&out.layer, kernel))
     if not narrow:

@@ -347,7 +347,7 @@ cdef class Network(Updates):
                 denormals = cymlp_flush_denormals()
                 self._apply_gradients(shared, 0, 0, 1)
                 if self.has_constraints:
-                    self._constrain(0, 1)
+                    self._constrain(shared, 0, 1)
                 cymlp_restore_denormals(denormals)
             self.iteration += 1
         finally:
@@ -472,7 +472,7 @@ cdef class Network(Updates):
                     self._apply_gradients(run, n_rows, thread, team)
                 if self.has_constraints:
                     wait_for_team(team)
-                    self._constrain(thread, team)
+                    self._constrain(run, thread, team)
             if thread == 0:
                 run.first = first + n_rows
                 self._is_due(run, 0)

@@ -93,6 +93,7 @@ cdef class Program:
             op.dense.kernels = self.kernels
             op.dense.n_inputs, op.dense.n_units = op.n_inputs, op.n_units
             op.dense.max_norm = spec.get("max_norm", 0.0)
+            op.dense.kernel.is_constrained = op.dense.max_norm > 0
             # A narrow layer reads whole vectors, which rows of samples are not.
             op.dense.is_narrow = (op.source != SAMPLES and op.dense.max_norm == 0
                                   and is_narrow(op.n_inputs, op.n_units))

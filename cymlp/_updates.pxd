@@ -28,7 +28,7 @@ cdef class Updates(Passes):
     cdef void _apply_gradients(
         self, Run* run, Py_ssize_t n_rows, int thread, int team
     ) noexcept nogil
-    cdef void _constrain(self, int thread, int team) noexcept nogil
+    cdef void _constrain(self, const Run* run, int thread, int team) noexcept nogil
     cdef void _leave_squares(self, const Run* run, int thread, int team) noexcept nogil
     cdef Py_ssize_t _n_items(self) noexcept nogil
     cdef double _norm(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil

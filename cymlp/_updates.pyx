@@ -152,11 +152,12 @@ cdef class Updates(Passes):
             squares += self.gradient_squares[item]
         return sqrt(squares)
 
-    cdef void _constrain(self, int thread, int team) noexcept nogil:
+    cdef void _constrain(self, const Run* run, int thread, int team) noexcept nogil:
         cdef Py_ssize_t k
         for k in range(self.n_ops):
             if self.ops[k].dense.max_norm > 0 and self.ops[k].is_trainable:
-                dense_constrain(&self.ops[k].dense, thread, team)
+                dense_constrain(
+                    &self.ops[k].dense, run.step.average_decay, thread, team)
 
     cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
         """How a team shares out an update of n_rows rows, from the first item on."""

@@ -409,6 +409,16 @@ def test_max_norm(isa, n_threads):
     np.testing.assert_allclose(net.gradients(X, y)[0], expected[0], rtol=1e-10, atol=1e-13)
 
 
+def test_max_norm_holds_for_averages():
+    layers = [Dense(70, kernel_constraint=MaxNorm(0.8)), Dense(3)]
+    net, X, y = make(layers, optimizer=SGD(learning_rate=0.05, ema_decay=0.5))
+    net.train_on_batch(X, y)  # an average begins with the first values
+    assert np.linalg.norm(net.get_weights()[0], axis=0).max() == pytest.approx(0.8)
+    assert_bitwise_equal(net.averaged_weights(), net.get_weights())
+    net.train_on_batch(X, y)
+    assert np.linalg.norm(net.averaged_weights()[0], axis=0).max() <= 0.8 * (1 + 1e-12)
+
+
 @pytest.mark.parametrize(
     ("regularizer", "value", "slope"),
     [
