@@ -40,7 +40,7 @@ def integer(
     """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
-    expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
+    expected = f"an integer of at least {low}" + (f" and at most {high}" if high is not None else "")
     expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
         _reject(name, value, expected, TypeError)
