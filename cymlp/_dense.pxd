@@ -121,15 +121,20 @@ cdef inline double penalty_of(
     return share * (penalty.l1 * norms.absolutes + 0.5 * penalty.l2 * norms.squares)
 
 
-# A step as a layer takes it: with its penalty and its own learning rate.
-cdef inline Step step_for(
-    const Step* step, double rate_factor, const Penalty* penalty, double batch_weight
+# A step as some parameters take it: with a learning rate of their own and a penalty, or NULL. It
+# is changed in `room`, and only where there is something to change.
+cdef inline const Step* step_for(
+    const Step* step, double rate_factor, const Penalty* penalty, double batch_weight, Step* room
 ) noexcept nogil:
-    cdef Step out = step[0]
-    out.learning_rate *= rate_factor
-    out.l1 = penalty_share(penalty, batch_weight) * penalty.l1
-    out.l2 = penalty_share(penalty, batch_weight) * penalty.l2
-    return out
+    cdef bint is_penalized = penalty != NULL and (penalty.l1 != 0 or penalty.l2 != 0)
+    if rate_factor == 1 and not is_penalized:
+        return step
+    room[0] = step[0]
+    room.learning_rate *= rate_factor
+    if is_penalized:
+        room.l1 = penalty_share(penalty, batch_weight) * penalty.l1
+        room.l2 = penalty_share(penalty, batch_weight) * penalty.l2
+    return room
 
 
 # Adds up the norms of n parameters, where there is a penalty on them.

@@ -415,24 +415,24 @@ cdef void dense_update_item(
     Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
     Norms* norms
 ) noexcept nogil:
-    cdef Step own
+    cdef Step room
     cdef Block block
     norms.absolutes = norms.squares = 0
     if index == n_items(layer) - 1:
         if layer.has_bias:
-            own = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight)
+            step = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight, &room)
             update_bias(
-                layer, n_rows, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+                layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch, norms)
         return
     block = block_of(layer, index)
-    own = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight)
+    step = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight, &room)
     if inputs.nonzeros.bits__bw != NULL:
         update_block_sparse(
-            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch,
+            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch,
             norms)
         return
     update_block(
-        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch, norms)
 
 
 cdef void dense_item_norms(
@@ -459,21 +459,21 @@ cdef void dense_apply_item(
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Block block
-    cdef Step own = step[0]
+    cdef Step room
     cdef Py_ssize_t p, offset
-    own.learning_rate *= layer.rate_factor
+    step = step_for(step, layer.rate_factor, NULL, 1, &room)
     if index == n_items(layer) - 1:
         if layer.has_bias:
             update_span(
                 kernels, &layer.bias, 0, padded_size(layer.n_units, kernels.lanes),
-                layer.bias.gradient, optimizer, &own)
+                layer.bias.gradient, optimizer, step)
         return
     block = block_of(layer, index)
     for p in range(block.panels.n_panels):
         offset = offset_of(layer, &block, p)
         update_span(
             kernels, &layer.kernel, offset, block.n_rows * panel_width(&block.panels, p),
-            layer.kernel.gradient + offset, optimizer, &own)
+            layer.kernel.gradient + offset, optimizer, step)
         if layer.transposed != NULL:
             transpose_block(layer, &block, p)
 

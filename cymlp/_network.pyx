@@ -522,7 +522,7 @@ cdef class Network(Program):
             run.optimizer = self.optimizer
             run.first_layer_cost = 1
             run.mode.training = False
-            run.step = self._step(self.iteration + 1)
+            self._step(self.iteration + 1, &run.step)
             with nogil:
                 denormals = cymlp_flush_denormals()
                 self._apply_gradients(shared, 0, 0, 1)
@@ -547,21 +547,20 @@ cdef class Network(Program):
                 self._parameters(k, name).gradient = address(gradients[k][f"{name}_gradient"])
             self.arrays[k].update(gradients[k])
 
-    cdef Step _step(self, Py_ssize_t count) noexcept nogil:
-        """The scalars of a step, counted from 1."""
-        cdef Step step = self.settings
+    cdef void _step(self, Py_ssize_t count, Step* step) noexcept nogil:
+        """Set the scalars of a step, counted from 1."""
+        step[0] = self.settings
         if self.is_steady:  # most corrections are powers: as slow as a small step
-            return step
+            return
         if self._has_schedule():
             step.learning_rate = cymlp_learning_rate(&self.schedule, count - 1)
         step.learning_rate /= 1 + (count - 1) * self.rate_decay
         if count == 1:
             step.average_decay = 0
         if self.optimizer == CYMLP_NADAM:
-            cymlp_correct_nadam(&step, count, self.momentum_decay, self._momentum_product(count))
+            cymlp_correct_nadam(step, count, self.momentum_decay, self._momentum_product(count))
         elif self.optimizer == CYMLP_ADAM or self.optimizer == CYMLP_AMSGRAD:
-            cymlp_correct_step(&step, count)
-        return step
+            cymlp_correct_step(step, count)
 
     cdef double _momentum_product(self, Py_ssize_t count) noexcept nogil:
         """The product of NAdam's momenta, taken in the same order however it comes to `count`."""
@@ -683,7 +682,7 @@ cdef class Network(Program):
             weight = 1 if run.mode.reaches_inputs else total_weight(&run.samples, first, n_rows)
             steps += 1
             if thread == 0:
-                run.step = self._step(steps)
+                self._step(steps, &run.step)
             if self._gradient_or_step(run, steps, n_rows, weight, thread, team, &turn):
                 break
             if run.optimizer != CYMLP_GRADIENT:
