@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,23 +126,22 @@ def summary(net: Sequential, print_fn: Callable[[str], Any]) -> None:
     tables = [_Table(net.layers, n_inputs) for n_inputs in numbers]
     item = net.dtype.itemsize
 
-    def text(value: Callable[[_Table], int], form: str = "{:,}") -> str:
-        values = {value(table) for table in tables}
-        return form.format(values.pop()) if len(values) == 1 else "?"
+    def shown(values: Iterable[int], form: str = "{:,}") -> str:
+        known = set(values)
+        return form.format(known.pop()) if len(known) == 1 else "?"
 
     rows = [("layer", "kind", "activation", "output", "parameters", "bytes", "FLOPs")]
     for where, position, layer in _walk(net.layers):
         activation = layer.activation.name if isinstance(layer, (Dense, Activation)) else ""
-        width = text(lambda table, where=where: table.widths[where], "{}")
         rows.append(
             (
                 position,
                 "  " * position.count(".") + layer.name,
                 activation,
-                f"(n, {width})",
-                text(lambda table, where=where: table.counts[where]),
-                text(lambda table, where=where: table.counts[where] * item),
-                text(lambda table, where=where: table.flops[where]),
+                f"(n, {shown((table.widths[where] for table in tables), '{}')})",
+                shown(table.counts[where] for table in tables),
+                shown(table.counts[where] * item for table in tables),
+                shown(table.flops[where] for table in tables),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -152,16 +151,15 @@ def summary(net: Sequential, print_fn: Callable[[str], Any]) -> None:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         print_fn("  ".join(cells))
-    size = text(lambda table: table.n_parameters * item, "{}")
-    size = size if size == "?" else f"{int(size) / 1024:,.1f}"
-    flops = text(lambda table: table.flops.total())
+    n_bytes = [table.n_parameters * item for table in tables]
+    size = f"{n_bytes[0] / 1024:,.1f}" if len(set(n_bytes)) == 1 else "?"
     print_fn(
-        f"{text(lambda table: table.n_parameters)} parameters, {size} KiB in {net.dtype.name}; "
-        f"{flops} FLOPs per sample"
+        f"{shown(table.n_parameters for table in tables)} parameters, {size} KiB in "
+        f"{net.dtype.name}; {shown(table.flops.total() for table in tables)} FLOPs per sample"
     )
     print_fn(
-        f"trainable: {text(lambda table: table.n_trainable)}, not trainable: "
-        f"{text(lambda table: table.n_parameters - table.n_trainable)}"
+        f"trainable: {shown(table.n_trainable for table in tables)}, not trainable: "
+        f"{shown(table.n_parameters - table.n_trainable for table in tables)}"
     )
     if net.n_inputs is None:
         print_fn("not built: the number of inputs is not known yet")

@@ -9,6 +9,7 @@ from cymlp import Sequential
 from cymlp import _reference_layers as twins
 from cymlp._reference import loss_deltas
 from cymlp.activations import Activation as PythonActivation
+from cymlp.callbacks import HistogramLogger
 from cymlp.layers import (
     Activation,
     BatchNormalization,
@@ -41,7 +42,7 @@ def twin_input_gradients(net, X, y):
     return twins.backward(tape, loss_deltas("squared_error", out, y))[0]
 
 
-# ------------------------------------------------------------------------- derivatives by the inputs
+# ------------------------------------------------------------------------ derivatives by the inputs
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 111])
@@ -270,7 +271,11 @@ def test_bad_X(look, x):
     [
         ({}, ValueError, "needs either y, .* or output, .*; got neither"),
         ({"y": np.zeros((40, 3)), "output": 0}, ValueError, "either y, .*; got both"),
-        ({"output": 3}, ValueError, "^output must be an integer of at least 0 and at most 2, got 3"),
+        (
+            {"output": 3},
+            ValueError,
+            "output must be .* at least 0 and at most 2, got 3",
+        ),
         ({"output": -1}, ValueError, "^output must be an integer of at least 0 and at most 2"),
         ({"output": 1.0}, TypeError, "^output must be an integer"),
         ({"output": True}, TypeError, "^output must be an integer"),
@@ -443,3 +448,20 @@ def test_parameter_names():
     assert by_name["layers[1].moving_mean"] == (9,)
     with pytest.raises(ValueError, match="parameter_names needs a built network"):
         Sequential([Dense(1)]).parameter_names()
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_histograms_have_the_names_of_what_they_count(name):
+    net, X, y = make(STACKS[name])
+    logger = HistogramLogger(bins=5, activations_of=X[:10])
+    histograms = net.fit(X, y, callbacks=[logger], verbose=0).histograms
+    counted = dict(zip(net.parameter_names(), net.get_weights(), strict=True))
+    for i, output in enumerate(net.layer_outputs(X[:10])):
+        counted[f"layers[{i}].output"] = output
+    assert list(histograms) == list(counted)
+    for name, array in counted.items():
+        ((epoch, counts, edges),) = histograms[name]
+        expected, places = np.histogram(array, 5)
+        assert epoch == 0
+        np.testing.assert_array_equal(counts, expected)
+        np.testing.assert_array_equal(edges, places)
