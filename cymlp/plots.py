@@ -116,7 +116,7 @@ def plot_history(
     set_plain_frame(ax)
     ax.grid(axis="y", which="major", color=FAINT, linewidth=0.8)
     if drawn > 1:
-        ax.legend(frameon=False, labelcolor=INK)
+        ax.legend(facecolor="#ffffff", framealpha=0.85, edgecolor="none", labelcolor=INK)
     return ax
 
 
