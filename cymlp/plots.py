@@ -116,7 +116,13 @@ def plot_history(
     set_plain_frame(ax)
     ax.grid(axis="y", which="major", color=FAINT, linewidth=0.8)
     if drawn > 1:
-        ax.legend(facecolor="#ffffff", framealpha=0.85, edgecolor="none", labelcolor=INK)
+        # Several values leave no corner free: theirs stands above the curves.
+        above: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1),
+            "ncols": min(len(keys), 3),
+        }
+        ax.legend(frameon=False, labelcolor=INK, **(above if len(keys) > 1 else {}))
     return ax
 
 
