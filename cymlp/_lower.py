@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,6 +120,16 @@ class Parameter:
     initializer: Initializer | None = None
     number: int = 0
     n_inputs: int = 0
+
+    @property
+    def path(self) -> str:
+        """What users call it, such as ``layers[2].kernel``."""
+        return f"{self.where}.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """Number of its elements."""
+        return math.prod(self.shape)
 
     @property
     def is_trained(self) -> bool:

@@ -40,7 +40,8 @@ def integer(
     """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
-    expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
+    expected = f"an integer of at least {low}"
+    expected += "" if high is None else f" and at most {high}"
     expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
         _reject(name, value, expected, TypeError)
