@@ -20,6 +20,25 @@ static FORCE_INLINE void NAME(store_up_to)(REAL *p, size_t count, vec v) {
     }
 }
 
+/* The total over n elements of TERM(sum, j, some), a vector's at offset j and a sum before it. Each
+ * of four neighbours has a sum of its own, which need not wait for theirs. */
+#define ROW_SUM(total, n, TERM)                                                            \
+    do {                                                                                   \
+        vec sum_of[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};                  \
+        const size_t whole = (n) - (n) % (4 * LANES);                                      \
+        for (size_t j = 0; j < whole; j += 4 * LANES) {                                    \
+            UNROLL                                                                         \
+            for (size_t v = 0; v < 4; v++) {                                               \
+                sum_of[v] = TERM(sum_of[v], j + v * LANES, LANES);                         \
+            }                                                                              \
+        }                                                                                  \
+        FOR_EACH_VEC(j, some, (n) - whole) {                                               \
+            sum_of[0] = TERM(sum_of[0], whole + j, some);                                  \
+        }                                                                                  \
+        sum_of[0] = vec_add(vec_add(sum_of[0], sum_of[1]), vec_add(sum_of[2], sum_of[3])); \
+        (total) = vec_sum(sum_of[0]);                                                      \
+    } while (0)
+
 /* log 2 in two parts (W. J. Cody and W. Waite, Software manual for the elementary functions, 1980):
  * the first has so few bits that its product with any exponent is exact. */
 #define LOG2_HIGH ((REAL)6.93145751953125e-1)

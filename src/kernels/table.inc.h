@@ -157,6 +157,9 @@ static const cymlp_kernels NAME(table) = {
 #undef LARGEST
 #undef TINY
 #undef FOR_EACH_VEC
+#undef ROW_SUM
+#undef COLUMN_VECS
+#undef FOR_COLUMNS
 #undef EXP_ROWS
 #undef ENOUGH_ROWS
 #undef LOWEST
