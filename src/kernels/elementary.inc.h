@@ -192,13 +192,19 @@ static FORCE_INLINE vec NAME(vec_mish_slope)(vec z) {
 /* exp(-x^2 / 2) for 0 <= x <= FURTHEST. Half the bits of x have an exact square (W. J. Cody,
  * "Rational Chebyshev approximations for the error function", 1969). */
 static FORCE_INLINE vec NAME(vec_bell)(vec x) {
+    const vec minus_half = vec_set1((REAL)-0.5);
+#if FUSED
+    const vec half = vec_mul(minus_half, x), high = vec_mul(half, x);
+    const vec rest = vec_fma(half, x, vec_sub(vec_zero(), high)); /* exact */
+    const vec n = NAME(vec_binade)(high), scale = vec_pow2(n);
+#else
     /* A number next to this one is a multiple of 2^-20 (double) or 2^-8. */
     const vec shift = vec_set1((REAL)(CYMLP_DOUBLE ? 0x1.8p32 : 0x1.8p15));
-    const vec minus_half = vec_set1((REAL)-0.5);
     const vec coarse = vec_sub(vec_add(x, shift), shift), half = vec_mul(minus_half, coarse);
     const vec high = vec_mul(half, coarse);
     const vec rest = vec_mul(vec_sub(x, coarse), vec_fma(minus_half, x, half));
     const vec n = NAME(vec_binade)(vec_add(high, rest)), scale = vec_pow2(n);
+#endif
     const vec low = vec_fma(n, vec_set1(-LOG2_LOW), rest);
     return vec_fma(scale, NAME(vec_exp_above_1)(high, n, low), scale);
 }

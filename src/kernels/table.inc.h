@@ -177,6 +177,7 @@ static const cymlp_kernels NAME(table) = {
 #undef FOR_EACH_RUN
 #undef FOR_EACH_TILE
 #undef BLOCK_ROWS
+#undef FUSED
 #undef LANES
 #undef vec
 #undef vec_zero
