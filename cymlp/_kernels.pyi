@@ -54,6 +54,71 @@ class Kernels:
         smoothing: float = 0.0,
         unit: NDArray[Any] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+    def column_sums(self, x: NDArray[Any], other: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def column_moments(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    def inverse_std(self, variance: NDArray[Any], epsilon: float) -> NDArray[Any]: ...
+    def batch_norm(
+        self,
+        x: NDArray[Any],
+        mean: NDArray[Any],
+        inverse_std: NDArray[Any],
+        gamma: NDArray[Any],
+        beta: NDArray[Any],
+        *,
+        kept: NDArray[Any] | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    def batch_norm_backward(
+        self,
+        kept: NDArray[Any],
+        d: NDArray[Any],
+        inverse_std: NDArray[Any],
+        gamma: NDArray[Any],
+        total: NDArray[Any],
+        dot: NDArray[Any],
+        *,
+        share: float,
+        adds: bool = False,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]: ...
+    def layer_norm(
+        self,
+        x: NDArray[Any],
+        gamma: NDArray[Any],
+        beta: NDArray[Any],
+        epsilon: float,
+        *,
+        kept: NDArray[Any] | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+    def layer_norm_backward(
+        self,
+        kept: NDArray[Any],
+        inverse_std: NDArray[Any],
+        d: NDArray[Any],
+        gamma: NDArray[Any],
+        *,
+        adds: bool = False,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]: ...
+    def dropout(
+        self,
+        shape: tuple[int, int],
+        dropped: int,
+        number: int,
+        key: tuple[int, int],
+        *,
+        first_row: int = 0,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]: ...
+    def multiply(
+        self,
+        a: NDArray[Any],
+        b: NDArray[Any],
+        *,
+        adds: bool = False,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]: ...
     def convert(self, x: NDArray[Any], scale: float = 1.0) -> NDArray[Any]: ...
     def all_finite(self, x: NDArray[Any]) -> bool: ...
     def sum_of_squares(self, w: NDArray[Any]) -> float: ...

@@ -4,6 +4,9 @@ import os
 
 import numpy as np
 
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer)
+
 cdef Isa[CYMLP_N_ISAS] ISAS
 cymlp_detect_isas(ISAS)
 
@@ -205,10 +208,12 @@ cdef class Kernels:
 
     cdef const KernelTable* table
     cdef readonly object dtype
+    cdef char letter  # of the dtype in a buffer's format
 
     def __cinit__(self, isa=None, dtype="float32"):
         self.table = kernel_table(isa, dtype)
         self.dtype = np.dtype(dtype)
+        self.letter = c"f" if self.table.item_size == sizeof(float) else c"d"
 
     @property
     def isa(self):
@@ -235,41 +240,68 @@ cdef class Kernels:
         """Rows of a weight matrix that an update takes at once."""
         return self.table.block_rows
 
-    cdef size_t _address(self, array, Py_ssize_t ndim) except? 0:
-        if array.dtype != self.dtype or array.ndim != ndim:
+    # Of NumPy's own attributes each costs an object; the buffer protocol none.
+    cdef size_t _address(self, array, int ndim) except? 0:
+        cdef Py_buffer view
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT)
+        cdef size_t address = <size_t> view.buf
+        cdef bint is_of_dtype = view.format[0] == self.letter and view.format[1] == 0
+        cdef bint has_ndim = view.ndim == ndim
+        cdef bint is_contiguous = has_ndim and (
+            view.shape[ndim - 1] <= 1 or view.strides[ndim - 1] == view.itemsize)
+        PyBuffer_Release(&view)
+        if not (is_of_dtype and has_ndim):
             raise ValueError(
                 f"expected a {ndim}-D array of {self.dtype.name}, got a {array.ndim}-D array of "
                 f"{array.dtype.name}"
             )
-        if array.shape[ndim - 1] > 1 and array.strides[ndim - 1] != array.itemsize:
+        if not is_contiguous:
             raise ValueError("the columns of the array must be contiguous")
-        return array.ctypes.data
+        return address
 
     cdef size_t _stride(self, array) except? 0:
-        return array.strides[0] // array.itemsize
+        cdef Py_buffer view
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+        cdef size_t stride = <size_t> (view.strides[0] // view.itemsize)
+        PyBuffer_Release(&view)
+        return stride
 
     cdef object _copy(self, array, out):
-        """Return a copy to work in: in `out`, where it is given."""
+        """Return a copy to work in: in `out`, where it is given; `out` may be the array."""
         if out is None:
             return np.array(array, order="C")
-        if out.shape != array.shape:
-            raise ValueError(f"out must have shape {array.shape}, got {out.shape}")
-        out[...] = array
+        out = self._room(array.shape, out)
+        if out is not array:
+            out[...] = array
         return out
+
+    cdef object _room(self, tuple shape, out):
+        """Return an array for results: `out`, where it is given."""
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if out.shape != shape:
+            raise ValueError(f"out must have shape {shape}, got {out.shape}")
+        return out
+
+    cdef object _same_shape(self, tuple shape, tuple arrays):
+        """Raise ValueError unless all arrays have the shape."""
+        for array in arrays:
+            if array.shape != shape:
+                raise ValueError(f"expected an array of shape {shape}, got {array.shape}")
 
     def activate(self, int code, z, *, double alpha=0.0, out=None):
         """Return the activation of each row of z, a (rows, units) array, in `out` if given."""
-        if code not in ACTIVATIONS.values():
+        if not 0 <= code < len(ACTIVATIONS):
             raise ValueError(f"code must be one of {ACTIVATIONS}, got {code}")
-        y = self._copy(z, out)
+        y = self._room(z.shape, out)
         self.table.activate[code](
-            y.shape[0], y.shape[1], alpha, <const void*> self._address(y, 2), self._stride(y),
+            y.shape[0], y.shape[1], alpha, <const void*> self._address(z, 2), self._stride(z),
             <void*> self._address(y, 2), self._stride(y))
         return y
 
     def activate_backward(self, int code, kept, d, *, double alpha=0.0, out=None):
         """Return dL/dz given d = dL/dy and what the activation keeps, in `out` if given."""
-        if code not in ACTIVATIONS.values() or d.shape != kept.shape:
+        if not 0 <= code < len(ACTIVATIONS) or d.shape != kept.shape:
             raise ValueError(f"code must be one of {ACTIVATIONS} and the shapes equal")
         out = self._copy(d, out)
         self.table.activate_backward[code](
@@ -300,7 +332,7 @@ cdef class Kernels:
         loss : ndarray of shape (rows,), float64
         delta : ndarray of shape (rows, units)
         """
-        cdef Py_ssize_t n_rows = out.shape[0], n_units = out.shape[1], b
+        cdef Py_ssize_t n_rows = out.shape[0], n_units = out.shape[1]
         cdef Targets targets
         cdef const int32_t[::1] labels
         cdef size_t[::1] rows
@@ -324,7 +356,7 @@ cdef class Kernels:
             if target.shape[1] != n_units:
                 raise ValueError("target and out must have the same shape")
             first = self._address(target, 2)
-            rows = np.array([first + b * target.strides[0] for b in range(n_rows)], np.uintp)
+            rows = (first + np.arange(n_rows) * target.strides[0]).astype(np.uintp)
             targets.values__b_o = <const void* const*> &rows[0]
         delta = np.empty((n_rows, n_units), self.dtype)
         values = np.empty(n_rows)
@@ -333,6 +365,133 @@ cdef class Kernels:
             n_rows, n_units, &settings, <const void*> self._address(out, 2), self._stride(out),
             targets, &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
         return values, delta
+
+    cdef Py_ssize_t _whole(self, Py_ssize_t width) except -1:
+        if width % self.table.lanes:
+            raise ValueError(f"expected columns in whole vectors of {self.lanes}, got {width}")
+        return width
+
+    def column_sums(self, x, other=None):
+        """Return the sum of each column of x, or of its products with another array's.
+
+        The number of columns is a multiple of `lanes`.
+        """
+        total = np.empty(self._whole(x.shape[1]), self.dtype)
+        if other is None:
+            self.table.column_sum(
+                x.shape[0], x.shape[1], <const void*> self._address(x, 2), self._stride(x),
+                <void*> self._address(total, 1))
+            return total
+        self._same_shape(x.shape, (other,))
+        self.table.column_dot(
+            x.shape[0], x.shape[1], <const void*> self._address(x, 2), self._stride(x),
+            <const void*> self._address(other, 2), self._stride(other),
+            <void*> self._address(total, 1))
+        return total
+
+    def column_moments(self, x):
+        """Return mean and variance of each column of x, whose number is a multiple of `lanes`."""
+        mean = np.empty(self._whole(x.shape[1]), self.dtype)
+        variance = np.empty_like(mean)
+        self.table.column_moments(
+            x.shape[0], x.shape[1], <const void*> self._address(x, 2), self._stride(x),
+            <void*> self._address(mean, 1), <void*> self._address(variance, 1))
+        return mean, variance
+
+    def inverse_std(self, variance, double epsilon):
+        """Return 1 / sqrt(variance + epsilon) of a 1-D array."""
+        out = np.empty_like(variance)
+        self.table.inverse_std(
+            len(variance), epsilon, <const void*> self._address(variance, 1),
+            <void*> self._address(out, 1))
+        return out
+
+    def batch_norm(self, x, mean, inverse_std, gamma, beta, *, kept=None, out=None):
+        """Return gamma normal + beta and, in `kept` if given, normal = (x - mean) inverse_std.
+
+        x has shape (rows, units), the others (units,). `out` may be x.
+        """
+        self._same_shape((x.shape[1],), (mean, inverse_std, gamma, beta))
+        out, kept = self._room(x.shape, out), self._room(x.shape, kept)
+        self.table.batch_norm(
+            x.shape[0], x.shape[1], <const void*> self._address(mean, 1),
+            <const void*> self._address(inverse_std, 1), <const void*> self._address(gamma, 1),
+            <const void*> self._address(beta, 1), <const void*> self._address(x, 2),
+            self._stride(x), <void*> self._address(kept, 2), self._stride(kept),
+            <void*> self._address(out, 2), self._stride(out))
+        return out, kept
+
+    def batch_norm_backward(
+        self, kept, d, inverse_std, gamma, total, dot, *, double share, bint adds=False, out=None
+    ):
+        """Return gamma inverse_std (d - share (total + kept dot)), or add it to `out`.
+
+        kept and d have shape (rows, units), the others (units,).
+        """
+        self._same_shape((d.shape[1],), (inverse_std, gamma, total, dot))
+        self._same_shape(d.shape, (kept,))
+        out = self._room(d.shape, out)
+        self.table.batch_norm_backward(
+            d.shape[0], d.shape[1], share, <const void*> self._address(inverse_std, 1),
+            <const void*> self._address(gamma, 1), <const void*> self._address(total, 1),
+            <const void*> self._address(dot, 1), <const void*> self._address(kept, 2),
+            self._stride(kept), <const void*> self._address(d, 2), self._stride(d), adds,
+            <void*> self._address(out, 2), self._stride(out))
+        return out
+
+    def layer_norm(self, x, gamma, beta, double epsilon, *, kept=None, out=None):
+        """Return gamma normal + beta, the normalized rows of x and what each was multiplied with.
+
+        x has shape (rows, units), gamma and beta (units,). `out` may be x.
+        """
+        self._same_shape((x.shape[1],), (gamma, beta))
+        out, kept = self._room(x.shape, out), self._room(x.shape, kept)
+        inverse_std = np.empty(x.shape[0], self.dtype)
+        self.table.layer_norm(
+            x.shape[0], x.shape[1], epsilon, <const void*> self._address(gamma, 1),
+            <const void*> self._address(beta, 1), <const void*> self._address(x, 2),
+            self._stride(x), <void*> self._address(kept, 2), self._stride(kept),
+            <void*> self._address(inverse_std, 1), <void*> self._address(out, 2),
+            self._stride(out))
+        return out, kept, inverse_std
+
+    def layer_norm_backward(self, kept, inverse_std, d, gamma, *, bint adds=False, out=None):
+        """Return dL/dx given d = dL/dy and what `layer_norm` returned, or add it to `out`."""
+        self._same_shape((d.shape[1],), (gamma,))
+        self._same_shape((d.shape[0],), (inverse_std,))
+        self._same_shape(d.shape, (kept,))
+        out = self._room(d.shape, out)
+        self.table.layer_norm_backward(
+            d.shape[0], d.shape[1], <const void*> self._address(gamma, 1),
+            <const void*> self._address(kept, 2), self._stride(kept),
+            <const void*> self._address(inverse_std, 1), <const void*> self._address(d, 2),
+            self._stride(d), adds, <void*> self._address(out, 2), self._stride(out))
+        return out
+
+    def dropout(
+        self, tuple shape, unsigned dropped, size_t number, tuple key, *, size_t first_row=0,
+        out=None
+    ):
+        """Return the factors of `_reference_layers.dropout_factors`, in `out` if given."""
+        cdef uint64_t[2] keys = [key[0], key[1]]
+        if dropped >= 65536:
+            raise ValueError(f"dropped must be less than 65536, got {dropped}")
+        out = self._room(shape, out)
+        self.table.dropout(
+            shape[0], shape[1], keys, number, first_row, dropped,
+            <void*> self._address(out, 2), self._stride(out))
+        return out
+
+    def multiply(self, a, b, *, bint adds=False, out=None):
+        """Return the products of two (rows, units) arrays, or add them to `out`, which may be one.
+        """
+        self._same_shape(a.shape, (b,))
+        out = self._room(a.shape, out)
+        self.table.multiply_rows(
+            a.shape[0], a.shape[1], <const void*> self._address(a, 2), self._stride(a),
+            <const void*> self._address(b, 2), self._stride(b), adds,
+            <void*> self._address(out, 2), self._stride(out))
+        return out
 
     def convert(self, x, double scale=1.0):
         """Return x, a 1-D array of integers or reals of any kind, in the dtype, times scale."""

@@ -8,13 +8,16 @@
 #include <intrin.h>
 #endif
 
-/* The high half of a product; its low half is a * b. */
-static inline uint64_t cymlp_multiply_high(uint64_t a, uint64_t b) {
+/* The low half of a product, and its high half. */
+static inline uint64_t cymlp_multiply(uint64_t a, uint64_t b, uint64_t *high) {
 #ifdef _MSC_VER
-    return __umulh(a, b);
+    *high = __umulh(a, b);
+    return a * b;
 #else
     __extension__ typedef unsigned __int128 wide;
-    return (uint64_t)((wide)a * b >> 64);
+    const wide product = (wide)a * b;
+    *high = (uint64_t)(product >> 64);
+    return (uint64_t)product;
 #endif
 }
 
@@ -25,9 +28,9 @@ static inline void cymlp_philox(const uint64_t counter[4], const uint64_t key[2]
     uint64_t a = counter[0], b = counter[1], c = counter[2], d = counter[3];
     uint64_t key0 = key[0], key1 = key[1];
     for (int round = 0; round < 10; round++) {
-        const uint64_t m0 = 0xd2e7470ee14c6c93u, m1 = 0xca5a826395121157u;
-        const uint64_t high0 = cymlp_multiply_high(m0, a), low0 = m0 * a;
-        const uint64_t high1 = cymlp_multiply_high(m1, c), low1 = m1 * c;
+        uint64_t high0, high1;
+        const uint64_t low0 = cymlp_multiply(0xd2e7470ee14c6c93u, a, &high0);
+        const uint64_t low1 = cymlp_multiply(0xca5a826395121157u, c, &high1);
         a = high1 ^ b ^ key0;
         b = low1;
         c = high0 ^ d ^ key1;

@@ -214,12 +214,12 @@ static void NAME(softmax_backward)(size_t n_rows, size_t n_units, double alpha, 
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y_row = (const REAL *)y__bo + b * y_stride;
         REAL *d_row = (REAL *)d__bo + b * d_stride;
-        vec total = vec_zero();
-        FOR_EACH_VEC(o, some, n_units) {
-            total = vec_fma(NAME(load_up_to)(y_row + o, some, 0),
-                            NAME(load_up_to)(d_row + o, some, 0), total);
-        }
-        const vec dot = vec_set1(vec_sum(total));
+        REAL total;
+#define TERM(sum, o, some) \
+    vec_fma(NAME(load_up_to)(y_row + (o), some, 0), NAME(load_up_to)(d_row + (o), some, 0), sum)
+        ROW_SUM(total, n_units, TERM);
+#undef TERM
+        const vec dot = vec_set1(total);
         FOR_EACH_VEC(o, some, n_units) {
             const vec y = NAME(load_up_to)(y_row + o, some, 0);
             const vec d = NAME(load_up_to)(d_row + o, some, 0);

@@ -20,6 +20,25 @@ static FORCE_INLINE void NAME(store_up_to)(REAL *p, size_t count, vec v) {
     }
 }
 
+/* The total over n elements of TERM(sum, j, some), a vector's at offset j and a sum before it. Each
+ * of four neighbours has a sum of its own, which need not wait for theirs. */
+#define ROW_SUM(total, n, TERM)                                                            \
+    do {                                                                                   \
+        vec sum_of[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};                  \
+        const size_t whole = (n) - (n) % (4 * LANES);                                      \
+        for (size_t j = 0; j < whole; j += 4 * LANES) {                                    \
+            UNROLL                                                                         \
+            for (size_t v = 0; v < 4; v++) {                                               \
+                sum_of[v] = TERM(sum_of[v], j + v * LANES, LANES);                         \
+            }                                                                              \
+        }                                                                                  \
+        FOR_EACH_VEC(j, some, (n) - whole) {                                               \
+            sum_of[0] = TERM(sum_of[0], whole + j, some);                                  \
+        }                                                                                  \
+        sum_of[0] = vec_add(vec_add(sum_of[0], sum_of[1]), vec_add(sum_of[2], sum_of[3])); \
+        (total) = vec_sum(sum_of[0]);                                                      \
+    } while (0)
+
 /* log 2 in two parts (W. J. Cody and W. Waite, Software manual for the elementary functions, 1980):
  * the first has so few bits that its product with any exponent is exact. */
 #define LOG2_HIGH ((REAL)6.93145751953125e-1)
@@ -173,13 +192,19 @@ static FORCE_INLINE vec NAME(vec_mish_slope)(vec z) {
 /* exp(-x^2 / 2) for 0 <= x <= FURTHEST. Half the bits of x have an exact square (W. J. Cody,
  * "Rational Chebyshev approximations for the error function", 1969). */
 static FORCE_INLINE vec NAME(vec_bell)(vec x) {
+    const vec minus_half = vec_set1((REAL)-0.5);
+#if FUSED
+    const vec half = vec_mul(minus_half, x), high = vec_mul(half, x);
+    const vec rest = vec_fma(half, x, vec_sub(vec_zero(), high)); /* exact */
+    const vec n = NAME(vec_binade)(high), scale = vec_pow2(n);
+#else
     /* A number next to this one is a multiple of 2^-20 (double) or 2^-8. */
     const vec shift = vec_set1((REAL)(CYMLP_DOUBLE ? 0x1.8p32 : 0x1.8p15));
-    const vec minus_half = vec_set1((REAL)-0.5);
     const vec coarse = vec_sub(vec_add(x, shift), shift), half = vec_mul(minus_half, coarse);
     const vec high = vec_mul(half, coarse);
     const vec rest = vec_mul(vec_sub(x, coarse), vec_fma(minus_half, x, half));
     const vec n = NAME(vec_binade)(vec_add(high, rest)), scale = vec_pow2(n);
+#endif
     const vec low = vec_fma(n, vec_set1(-LOG2_LOW), rest);
     return vec_fma(scale, NAME(vec_exp_above_1)(high, n, low), scale);
 }

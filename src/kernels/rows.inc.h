@@ -31,25 +31,37 @@ static void NAME(multiply_rows)(size_t n_rows, size_t n_units, const void *a__bo
 #undef CONST_ROW
 #undef LOAD
 
-/* Numbers of 16 bits, sixteen of them in a block of the stream: a share is as exact as it needs. */
+/* Numbers of 16 bits, sixteen of them in a block of the stream: a share is as exact as it needs.
+ * Some blocks at once make loops that compilers turn into vectors: a branch for each number would
+ * be as hard to predict as the number. */
 static void NAME(dropout)(size_t n_rows, size_t n_units, const uint64_t key[2], size_t layer,
                           size_t first_row, unsigned dropped, void *factor__bo,
                           size_t factor_stride) {
+    enum { BLOCKS = 4, N = 16 * BLOCKS };
     const REAL kept = (REAL)(65536.0 / (65536.0 - dropped));
     for (size_t b = 0; b < n_rows; b++) {
         REAL *factor = (REAL *)factor__bo + b * factor_stride;
         uint64_t counter[4] = {0, first_row + b, layer, 0};
-        for (size_t o = 0; o < n_units; o += 16) {
-            const size_t some = n_units - o < 16 ? n_units - o : 16;
-            uint64_t random[4];
-            REAL of_block[16];
-            counter[0]++;
-            cymlp_philox(counter, key, random);
-            for (int i = 0; i < 16; i++) {
-                const unsigned number = (unsigned)(random[i / 4] >> (i % 4 * 16)) & 0xffff;
-                of_block[i] = number < dropped ? 0 : kept;
+        for (size_t o = 0; o < n_units; o += N) {
+            const size_t some = n_units - o < N ? n_units - o : N;
+            uint16_t numbers[N] = {0};
+            REAL factors[N];
+            for (size_t i = 0; i < some; i += 16) {
+                uint64_t random[4];
+                counter[0]++;
+                cymlp_philox(counter, key, random);
+                for (size_t j = 0; j < 16; j++) {
+                    numbers[i + j] = (uint16_t)(random[j / 4] >> (j % 4 * 16));
+                }
             }
-            memcpy(factor + o, of_block, some * sizeof(REAL));
+            for (int i = 0; i < N; i++) {
+                factors[i] = numbers[i] < dropped ? 0 : kept;
+            }
+            if (some == N) { /* a length that is constant */
+                memcpy(factor + o, factors, sizeof factors);
+            } else {
+                memcpy(factor + o, factors, some * sizeof(REAL));
+            }
         }
     }
 }

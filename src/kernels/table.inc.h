@@ -157,6 +157,9 @@ static const cymlp_kernels NAME(table) = {
 #undef LARGEST
 #undef TINY
 #undef FOR_EACH_VEC
+#undef ROW_SUM
+#undef COLUMN_VECS
+#undef FOR_COLUMNS
 #undef EXP_ROWS
 #undef ENOUGH_ROWS
 #undef LOWEST
@@ -174,6 +177,7 @@ static const cymlp_kernels NAME(table) = {
 #undef FOR_EACH_RUN
 #undef FOR_EACH_TILE
 #undef BLOCK_ROWS
+#undef FUSED
 #undef LANES
 #undef vec
 #undef vec_zero

@@ -4,7 +4,7 @@
  * A vec is 16 bytes of lanes, which compilers turn into the registers that every x86-64 and
  * AArch64 machine has.
  *
- *     vec_fma(a, b, c)              a * b + c, with or without a rounding in between
+ *     vec_fma(a, b, c)              a * b + c, with a rounding in between unless FUSED is 1
  *     vec_max(a, b), vec_min(a, b)  b where either is NaN
  *     vec_round(a)                  to the nearest integer, |a| < 2^22 (float) or 2^51 (double)
  *     vec_copysign(a, b)            |a| with the sign of b
@@ -25,6 +25,7 @@
 #define PANEL_VECS 2
 #define FOR_EACH_TILE TILES_4_BY_2
 #define BLOCK_ROWS 48
+#define FUSED 0
 #define MOST_FULL 2
 #define FOR_EACH_RUN RUNS_2_BY_2
 #define LANES (16 / (int)sizeof(REAL))
