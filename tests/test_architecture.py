@@ -27,6 +27,7 @@ LAYERS = [
     {"_batches", "callbacks"},
     {"_fit"},
     {"model"},
+    {"many"},
     {"_sklearn"},
     {"_estimator_base"},
     {"estimators"},
