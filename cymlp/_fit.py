@@ -312,7 +312,7 @@ class Fit:
             f"{self.within}{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; a lower "
             "learning rate or scaled inputs may help",
             DivergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def _whence(self) -> str:
