@@ -3,10 +3,10 @@
     python benchmarks/fit_many.py [--repeats N] [--threads N] [--out DIR]
 
 writes `fit_many.md`, a table. For each set of networks: the time of fits one after the other, each
-on one thread, and how many times as fast `fit_many` is. All in turns, the fastest of several repeats
-each: where a machine has other work, that is the one that it left alone. The last column is what the
-machine had to give meanwhile: how many times as fast as one thread several take the same number of
-samples through a network each, in epochs so long that nothing lies between them.
+on one thread, and how many times as fast `fit_many` is. All in turns, the fastest of several
+repeats each: where a machine has other work, that is the one that it left alone. The last column is
+what the machine had to give meanwhile: how many times as fast as one thread several take the same
+number of samples through a network each, in epochs so long that nothing lies between them.
 """
 
 from __future__ import annotations

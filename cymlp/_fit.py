@@ -309,8 +309,8 @@ class Fit:
         self.diverged = True
         number, name, value = bad
         warnings.warn(
-            f"{self.within}{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; a lower "
-            "learning rate or scaled inputs may help",
+            f"{self.within}{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; "
+            "a lower learning rate or scaled inputs may help",
             DivergenceWarning,
             stacklevel=6,
         )

@@ -276,6 +276,7 @@ class _Job(NamedTuple):
 
     def _with_inputs(self, picked: Samples | None) -> Samples:
         assert picked is not None and self.whole is not None
+        assert isinstance(picked.x, np.ndarray)
         x = self.whole.inputs_at(picked.x[:, 0])
         if isinstance(x, np.ndarray) and x.dtype != np.uint8:  # a mapped file's may be of any dtype
             x = x.astype(self.fit.model.dtype, copy=False)
@@ -304,11 +305,12 @@ class _Data:
         self, number: int, net: Sequential, rows: Any, plan: Plan, callbacks: list[Callback]
     ) -> _Job:
         with _noted(number):
-            wants = net.n_inputs, net.n_outputs, net.dtype, net.input_scale, net.loss
+            loss: Any = net.loss
             try:
-                hash(wants)
+                hash(loss)
             except TypeError:  # a function of the user's may be an object without one
-                wants = (*wants[:-1], id(net.loss))
+                loss = id(loss)
+            wants = net.n_inputs, net.n_outputs, net.dtype, net.input_scale, loss
             if wants not in self._prepared:
                 prepared = net._prepare(*self._given)
                 self._prepared[wants] = (

@@ -271,6 +271,9 @@ def test_bar_counts_networks(capsys):
 # Errors come before anything has changed
 
 
+SHARED = EarlyStopping("loss")
+
+
 class Refuses(Callback):
     def set_model(self, model):
         raise ValueError("not this network")
@@ -313,7 +316,7 @@ class Refuses(Callback):
         (
             ValueError,
             r"callbacks\(1\) must be of that network alone",
-            {"callbacks": lambda i, one=EarlyStopping("loss"): [one]},
+            {"callbacks": lambda i: [SHARED]},
         ),
     ],
 )
@@ -573,5 +576,3 @@ def test_joblib(backend, monkeypatch):
     with joblib.parallel_backend(backend, n_jobs=2):
         for weights in joblib.Parallel()(joblib.delayed(fitted_weights)(i) for i in range(2)):
             assert_bitwise_equal(weights, expected)
-
-
