@@ -11,7 +11,8 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step
+from cymlp._kernels cimport (
+    Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step)
 
 ctypedef fused real:
     float

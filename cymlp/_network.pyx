@@ -53,6 +53,30 @@ cdef Py_ssize_t FUSED_ROWS = 16384
 cdef Py_ssize_t SLICE_ROWS = 4096
 
 
+cdef enum:
+    MOST_ENDED = 64
+
+
+# The epochs of a call. Those that one thread ends without the GIL are noted here meanwhile: taking
+# it after each would have threads that train small networks side by side wait for each other.
+cdef struct Epochs:
+    Py_ssize_t left
+    int64_t* order                  # NULL: samples are visited as they stand
+    uint64_t[2] key                 # of the next order
+    int n_ended
+    double[MOST_ENDED] losses, accuracies
+
+
+cdef void begin_epoch(Epochs* epochs, Run* run) noexcept nogil:
+    if epochs.order != NULL:
+        cymlp_shuffle(run.samples.n_rows, epochs.key[0], epochs.key[1], epochs.order)
+    epochs.key[1] += 1
+    epochs.left -= 1
+    run.samples.order = epochs.order
+    run.first = 0
+    run.loss = run.hits = run.weight = 0
+
+
 def shuffled(Py_ssize_t n_samples, shuffle):
     """Return the order in which `Network.train` visits samples for the key of an epoch."""
     cdef uint64_t key0, key1
@@ -249,24 +273,21 @@ cdef class Network(Updates):
         When a signal handler or `tick` raises, the network stands as the last finished step left
         it.
         """
-        cdef Py_ssize_t epoch, n_rows = samples.samples.n_rows
-        cdef int64_t* order = NULL
-        cdef uint64_t key0 = 0, key1 = 0
+        cdef Epochs epochs
+        epochs.left, epochs.order, epochs.n_ended = n_epochs, NULL, 0
+        epochs.key[0] = epochs.key[1] = 0
         if shuffle is not None:
-            key0, key1 = shuffle
-            array = np.empty(n_rows, np.int64)
-            order = <int64_t*> address(array)
+            epochs.key[0], epochs.key[1] = shuffle
+            array = np.empty(samples.samples.n_rows, np.int64)
+            epochs.order = <int64_t*> address(array)
         self._enter()
         self.diverged_step = 0
         try:
-            for epoch in range(n_epochs):
-                if order != NULL:
-                    with nogil:
-                        cymlp_shuffle(n_rows, key0, key1 + epoch, order)
+            while epochs.left > 0:
                 results.append(
                     self._run(
-                        samples, order, batch_size, self.stepper.optimizer, True, tick, every_batch,
-                        n_threads))
+                        samples, &epochs, batch_size, self.stepper.optimizer, True, tick,
+                        every_batch, n_threads, False, False, results))
         finally:
             self.owner = 0
             self.is_stale = True
@@ -360,14 +381,19 @@ cdef class Network(Updates):
                 and run.samples.format == REALS and CYMLP_SGD <= run.optimizer <= CYMLP_ADAM and not has_schedule(&self.stepper)
                 and not self.stepper.keeps_average and self.stepper.scalars.clip_value == INFINITY)
 
-    cdef _run(self, Described samples, const int64_t* order, Py_ssize_t batch_size,
+    cdef _run(self, Described samples, Epochs* epochs, Py_ssize_t batch_size,
               int optimizer, bint training, tick, bint every_batch, int asked,
-              bint reaches_inputs=False, bint of_targets=False):
-        """Visit every sample once; return the averages of loss and accuracy."""
+              bint reaches_inputs=False, bint of_targets=False, list results=None):
+        """Visit every sample once; return the averages of loss and accuracy.
+
+        Where there are epochs, the next one of them is begun. If nobody looks between them, more
+        of them may follow: the averages of all but the last one are appended to the results.
+        """
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
-        cdef bint by_rows
+        cdef bint by_rows, goes_on
+        cdef int i
         cdef TeamWatch* watch
         cdef double flops, began
         cdef Py_ssize_t before, steps = 0
@@ -375,7 +401,7 @@ cdef class Network(Updates):
                 or samples.n_outputs != self.n_outputs or samples.dtype != self.dtype):
             raise ValueError("the samples were described for another network")
         run.samples = samples.samples
-        run.samples.order = order
+        run.samples.order = NULL
         run.batch_size = min(batch_size, run.samples.n_rows)
         run.first = 0
         run.optimizer = optimizer
@@ -384,6 +410,9 @@ cdef class Network(Updates):
         run.stop = False
         run.unclocked = 0
         run.loss = run.hits = run.weight = 0
+        if epochs != NULL:
+            with nogil:
+                begin_epoch(epochs, shared)
         run.every_batch = every_batch
         run.steps_before = self.iteration
         run.first_layer_cost = first_layer_cost(
@@ -414,27 +443,45 @@ cdef class Network(Updates):
             watch = watch_for(team, flops, self.n_parameters) if team > 1 else NULL
             n_threads = self.team = team_of(watch) if watch != NULL else 1
             run.cpu = cymlp_cpu() if watch != NULL and is_trial(watch) else -1
+            goes_on = epochs != NULL and tick is None and watch == NULL
             began = cymlp_now()
             run.next_look = next_look(began)
             run.pause_at = began + (stretch_seconds(watch) if watch != NULL else STRETCH)
-            if by_rows:
+            if n_threads == 1:
                 with nogil:
-                    self._train_by_rows(shared, steps)
-            elif n_threads == 1:
-                with nogil:
-                    self._train(shared, steps, 0, 1)
+                    self._train_alone(shared, by_rows, steps)
+                    while (goes_on and epochs.left > 0 and run.first == run.samples.n_rows
+                            and not run.late and epochs.n_ended < MOST_ENDED):
+                        epochs.losses[epochs.n_ended] = run.loss / (run.weight or 1)
+                        epochs.accuracies[epochs.n_ended] = run.hits / (run.weight or 1)
+                        epochs.n_ended += 1
+                        steps += ceil_div(run.first - before, run.batch_size)
+                        run.steps_before = steps
+                        before = 0
+                        begin_epoch(epochs, shared)
+                        self._train_alone(shared, by_rows, steps)
             else:
                 with nogil, parallel(num_threads=n_threads):
                     self._train(shared, steps, threadid(), cymlp_team_size())
             if watch != NULL:
                 end_stretch(watch, run.first - before, cymlp_now() - began)
             if optimizer != CYMLP_GRADIENT:
-                self.iteration += ceil_div(run.first - before, run.batch_size)
+                self.iteration = steps + ceil_div(run.first - before, run.batch_size)
+            if epochs != NULL:
+                for i in range(epochs.n_ended):
+                    results.append((epochs.losses[i], epochs.accuracies[i]))
+                epochs.n_ended = 0
             propagate(run.stop or raise_pending_signal() < 0)
             if tick is not None and tick(
                     run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1)):
                 break
         return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
+
+    cdef void _train_alone(self, Run* run, bint by_rows, Py_ssize_t steps) noexcept nogil:
+        if by_rows:
+            self._train_by_rows(run, steps)
+        else:
+            self._train(run, steps, 0, 1)
 
     cdef double _step_flops(self, const Run* run) noexcept nogil:
         """Operations of a step, but for the zeros that are left out."""
@@ -492,8 +539,10 @@ cdef class Network(Updates):
         cdef Sums sums
         cdef Py_ssize_t n_rows
         cdef double flops = 3 * self._flops_per_row() + CALL_FLOPS
-        cdef Py_ssize_t most = 1 if run.every_batch else 1 + <Py_ssize_t> (<double> CLOCK_FLOPS / flops)
+        cdef Py_ssize_t most = 1
         cdef uint64_t denormals = cymlp_flush_denormals()
+        if not run.every_batch:
+            most += <Py_ssize_t> (CLOCK_FLOPS / flops)
         self._describe_rows(run, &samples, &network)
         while run.first < run.samples.n_rows and not run.pause:
             n_rows = min(most, run.samples.n_rows - run.first)
@@ -554,7 +603,7 @@ cdef class Network(Updates):
         """
         cdef bint fused = run.fused
         cdef Py_ssize_t slice_rows = run.slice_rows
-        cdef Py_ssize_t s, start, count, tile = self.kernels.tile_rows
+        cdef Py_ssize_t s, start, count
         cdef int optimizer = run.optimizer
         cdef Mode mode = run.mode
         cdef Inputs inputs = inputs_of(

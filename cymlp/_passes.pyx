@@ -131,7 +131,8 @@ cdef class Passes(Program):
                 row_number, n_rows, mode)
             if self._activation(k) == PYTHON_ACTIVATION:
                 run.stop |= self._call_activation(
-                    k, False, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row), op.stride,
+                    k, False, n_rows, kept_at(self.kernels, self.ops, self.tensors, k, row),
+                    op.stride,
                     row_at(self.kernels, op, self.tensors[k].y, row), op.stride, run.denormals)
             self._look(run, thread, n_rows, op)
             if run.stop:

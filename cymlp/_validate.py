@@ -390,6 +390,16 @@ class SparseRows(NamedTuple):
             self.values[there],
         )
 
+    def picked(self, rows: np.ndarray) -> SparseRows:
+        """Return a copy of samples, by their numbers."""
+        counts = np.diff(self.row_starts)[rows]
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        # Where each non-zero stands here: by as much later as its sample begins later.
+        places = np.arange(starts[-1]) + np.repeat(self.row_starts[rows] - starts[:-1], counts)
+        return SparseRows(
+            (len(rows), self.shape[1]), starts, self.columns[places], self.values[places]
+        )
+
 
 def is_sparse(value: Any) -> bool:
     """Return whether value is a matrix or array of scipy.sparse."""

@@ -34,7 +34,7 @@ from cymlp._lower import (
 from cymlp._random import Purpose, key, stream
 from cymlp._scores import Predictions, scores
 from cymlp.callbacks import Callback
-from cymlp.data import Samples, prepare, split, with_class_weight
+from cymlp.data import Samples, parted, prepare
 from cymlp.history import History
 from cymlp.initializers import initial_values
 from cymlp.layers import Layer, stack_of, width_of
@@ -505,10 +505,9 @@ class Sequential:
             )
         samples = self._prepare(X, y, sample_weight)
         validation = self._prepare_validation(validation_data, samples.n_inputs)
-        if validation is None and validation_split > 0:
-            samples, validation = split(samples, validation_split)
-        if class_weight is not None:
-            samples = with_class_weight(samples, class_weight, self.n_outputs)
+        samples, validation = parted(
+            samples, validation, validation_split, class_weight, self.n_outputs
+        )
         batch_size = min(batch_size, len(samples))
         plan = Plan(epochs, initial_epoch, batch_size, shuffle, validation_freq, threads)
         fit = Fit(self, samples, validation, plan, checked_callbacks(callbacks, verbose))

@@ -31,6 +31,7 @@ LAYERS = [
     {"_batches", "callbacks", "inspection"},
     {"_fit"},
     {"model"},
+    {"many"},
     {"_sklearn"},
     {"_estimator_base"},
     {"estimators"},
