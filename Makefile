@@ -61,9 +61,10 @@ $(STAMPS)/built: $(STAMPS)/installed $(KERNELS) $(CYTHON)
 	$(PY) setup.py --quiet build_ext --inplace
 	touch $@
 
-# cymlp is installed already: this adds what its extra "dev" names and leaves cymlp alone.
+# cymlp is installed already: this adds what its extras name and leaves cymlp alone. With "compare"
+# the tests hold networks against PyTorch, of which its CPU build is enough.
 $(STAMPS)/dev: $(STAMPS)/installed
-	$(INSTALL) "cymlp[dev]"
+	$(INSTALL) "cymlp[dev,compare]"
 	touch $@
 
 # ---- work ----

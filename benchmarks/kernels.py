@@ -15,7 +15,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,10 @@ from cymlp._kernels import ACTIVATIONS, KEEPS_Z, LOSSES, OPTIMIZERS, Kernels
 from machine import cores
 from report import table
 
-torch: Any = None
-with suppress(ImportError):
+try:
     import torch
+except ImportError:
+    torch = None
 
 KERNELS = Kernels()
 BATCHES = ((256, 512), (128, 128))

@@ -11,6 +11,7 @@ def forward(
     bias: NDArray[_Real],
     activation: int,
     *,
+    alpha: float = 0.0,
     isa: str | None = None,
     n_threads: int = 1,
     narrow: bool = False,

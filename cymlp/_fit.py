@@ -323,7 +323,8 @@ class Fit:
         step, index = found
         if index < 0:
             return f", not finite by step {step} of the optimizer"
-        places = self.model._plan.places
+        plan = self.model._plan
+        places = plan.places if plan else []
         what = "the loss alone"
         if index < len(places):
             what = f"first the outputs of {places[index]}"

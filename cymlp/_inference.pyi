@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from cymlp._validate import SparseRows
 def forward(
     program: Program,
     x: NDArray[Any] | SparseRows,
-    outputs: Sequence[NDArray[Any] | None],
+    outputs: Mapping[int, NDArray[Any]],
     n_threads: int = 0,
 ) -> None: ...
 def predict(program: Program, x: object, n_threads: int = 0) -> NDArray[Any] | None: ...

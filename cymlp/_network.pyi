@@ -17,11 +17,11 @@ class Network(Updates):
     def team(self) -> int: ...
     @property
     def divergence(self) -> tuple[int, int] | None: ...
-    def set_all(self, names: Sequence[str], values: Sequence[NDArray[Any]]) -> None: ...
+    def set_all(self, names: Sequence[tuple[int, str]], values: Sequence[NDArray[Any]]) -> None: ...
     def compile(
         self,
         loss: int | None,
-        output_activation: int,
+        output_activation: int | None,
         optimizer: int,
         n_slots: int,
         settings: Mapping[str, Any],

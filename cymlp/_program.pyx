@@ -88,7 +88,6 @@ cdef class Program:
 
     def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype, key=(0, 0)):
         cdef Py_ssize_t k
-        cdef Op* op
         self.n_inputs = n_inputs
         self.key[0], self.key[1] = key
         self.n_ops = len(ops)

@@ -157,7 +157,7 @@ def backward(tape, delta, *, training=False):
     gradients : list of ndarray
         In the order of the parameters; zeros for moving averages.
     """
-    gradients = []
+    gradients: list[np.ndarray] = []
     for layer, x, kept in reversed(tape):
         kind = layer["kind"]
         if kind in ("dense", "activation"):

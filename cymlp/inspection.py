@@ -39,12 +39,13 @@ def layer_outputs(net: Sequential, X: Any, n_threads: int | None) -> list[np.nda
     threads = _validate.thread_count("n_threads", n_threads)
     x = _inputs_alone(net, X).x
     network, plan = _network_by_layers(net)
+    ops = [op for op in plan.made_by if op is not None]  # all, since nothing is fused
     outputs = {
         op: np.empty((len(x), width), net.dtype)
-        for op, (_, width) in zip(plan.made_by, plan.widths, strict=True)
+        for op, (_, width) in zip(ops, plan.widths, strict=True)
     }
     _inference.forward(network, x, outputs, threads)
-    return [outputs[op] for op in plan.made_by]
+    return [outputs[op] for op in ops]
 
 
 def _network_by_layers(net: Sequential) -> tuple[Any, Lowering]:

@@ -31,6 +31,11 @@ def functions_in(body):
     return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
+def parameters_of(arguments):
+    named = [*arguments.args, *arguments.kwonlyargs, arguments.kwarg]
+    return [argument.arg for argument in named if argument]
+
+
 def public_names(namespace):
     return {name for name in namespace if not name.startswith("_")}
 
@@ -72,7 +77,7 @@ def test_stub_names_what_the_module_defines(compiled):
 def test_stub_has_the_parameters_of_each_function(compiled):
     for name, node in functions_in(stub_of(compiled).body).items():
         parameters = inspect.signature(getattr(compiled, name)).parameters
-        stubbed = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+        stubbed = parameters_of(node.args)
         assert stubbed == list(parameters), f"{compiled.__name__}.{name}"
 
 
@@ -87,7 +92,7 @@ def test_stub_has_the_members_of_each_class(compiled):
             member = getattr(kind, name)
             if name.startswith("_") or not callable(member):
                 continue
-            arguments = [argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)]
+            arguments = parameters_of(method.args)
             assert arguments == list(inspect.signature(member).parameters), f"{node.name}.{name}"
 
 
