@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def rows(repeats: int, threads: int) -> list[list[str]]:
     lines = []
     for n, sizes, X, y in tasks:
         runs = variants(X.astype(np.float32), y, threads)
-        times = fastest(runs, lambda n=n, sizes=sizes: networks(n, sizes), repeats)
+        times = fastest(runs, partial(networks, n, sizes), repeats)
         lines.append(
             [
                 f"{n} of {written(sizes)}, {len(X)} samples",
