@@ -22,7 +22,8 @@ static inline void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t
             const uint64_t counter[4] = {done / 4 + 1};
             cymlp_philox(counter, key, random);
         }
-        const size_t chosen = (size_t)cymlp_multiply_high(random[done % 4], last + 1);
+        uint64_t chosen;
+        (void)cymlp_multiply(random[done % 4], last + 1, &chosen);
         const int64_t swapped = order__n[chosen];
         order__n[chosen] = order__n[last];
         order__n[last] = swapped;
