@@ -350,7 +350,9 @@ def losses() -> Iterator[Row]:
             line = row(name, shape, partial(KERNELS.loss, code, out, t, scale, **settings), None)
             if call:
                 y, target = tensors(out, t)
-                line = Row(line.name, line.shape, line.ours, partial(call, y.requires_grad_(), target))
+                line = Row(
+                    line.name, line.shape, line.ours, partial(call, y.requires_grad_(), target)
+                )
             yield line
     out, labels = normals(256, 10), np.arange(256, dtype=np.int32) % 10
     ours = partial(KERNELS.loss, LOSSES["softmax_cross_entropy"], out, labels, np.ones(256))
