@@ -379,7 +379,8 @@ cdef class Network(Updates):
         """Whether `train_rows` can take the steps, of which it knows the plain ones alone."""
         return (self.is_plain and not self.calls_loss and run.fused and run.batch_size == 1
                 and run.samples.format == REALS and CYMLP_SGD <= run.optimizer <= CYMLP_ADAM
-                and not has_schedule(&self.stepper) and not self.stepper.keeps_average and self.stepper.scalars.clip_value == INFINITY)
+                and not has_schedule(&self.stepper) and not self.stepper.keeps_average
+                and self.stepper.scalars.clip_value == INFINITY)
 
     cdef _run(self, Described samples, Epochs* epochs, Py_ssize_t batch_size,
               int optimizer, bint training, tick, bint every_batch, int asked,

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "philox.h"
 
 typedef long double wide;
 
@@ -1363,6 +1364,354 @@ static void test_sum_of_abs_and_average(void) {
     }
 }
 
+/* ---- normalizations, sums of rows, dropout ---- */
+
+/* Numbers of rows around those that are summed at once, and of units around whole vectors. */
+static const size_t norm_rows[] = {1, 2, 3, 4, 5, 8, 9, 31};
+
+static size_t norm_units(size_t n) {
+    const size_t l = k->lanes;
+    const size_t sizes[] = {1, 2, l - 1, l, l + 1, 2 * l + 1, 4 * l, 7 * l + 3, 8 * l, 19 * l + 1};
+    return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
+}
+
+/* Calls test(rows, units) for pairs of the above, and ends each. */
+static void for_norm_shapes(void (*test)(size_t n_rows, size_t n_units)) {
+    size_t n_units;
+    for (size_t n = 0; (n_units = norm_units(n)); n++) {
+        for (size_t m = 0; m < sizeof norm_rows / sizeof *norm_rows; m++) {
+            test(norm_rows[m], n_units);
+            done();
+        }
+    }
+}
+
+static void column_moments_of(size_t n_rows, size_t n_units) {
+    const size_t width = whole_vecs(n_units), stride = width + 5;
+    const wide n = (wide)n_rows;
+    void *x = matrix(n_rows, width, stride, 99, 101), *y = matrix(n_rows, width, stride, -1, 1);
+    void *dot = array(width), *mean = array(width), *variance = array(width);
+    now("column moments of %zu rows, %zu columns", n_rows, width);
+    k->column_moments(n_rows, width, x, stride, mean, variance);
+    k->column_dot(n_rows, width, x, stride, y, stride, dot);
+    for (size_t o = 0; o < width; o++) {
+        wide sum = 0, squares = 0, products = 0, sizes = 0;
+        for (size_t b = 0; b < n_rows; b++) {
+            const wide product = get(x, b * stride + o) * get(y, b * stride + o);
+            sum += get(x, b * stride + o);
+            products += product;
+            sizes += fabsl(product);
+        }
+        for (size_t b = 0; b < n_rows; b++) {
+            const wide distance = get(x, b * stride + o) - sum / n;
+            squares += distance * distance;
+        }
+        const wide off = (n + 1) * eps * sum / n; /* of the mean, as far as its sum errs */
+        expect_near(get(mean, o), sum / n, off, "mean", o);
+        expect_near(get(variance, o), squares / n,
+                    (n + 3) * eps * squares / n + off * off + 2 * off * sqrtl(squares / n) * eps,
+                    "variance", o);
+        expect_near(get(dot, o), products, n * eps * sizes, "dot", o);
+    }
+    put(x, 0, (wide)NAN);
+    k->column_moments(n_rows, width, x, stride, mean, variance);
+    EXPECT(isnan((double)get(mean, 0)) && isnan((double)get(variance, 0)), "a NaN is lost", 0);
+    EXPECT(width == 1 || !isnan((double)get(mean, 1)), "a NaN spread", 1);
+}
+
+static void test_column_moments(void) { for_norm_shapes(column_moments_of); }
+
+static void inverse_std_and_blend_of(size_t n_rows, size_t n) {
+    void *v = matrix(1, n, n, 0, 4), *root = array(n), *y = matrix(1, n, n, -1, 1);
+    void *before = copy(y, n);
+    (void)n_rows;
+    now("inverse_std and blend of %zu", n);
+    put(v, 0, 0);
+    k->inverse_std(n, 0.25, v, root);
+    k->blend(n, 0.75, y, 0.5, v);
+    for (size_t j = 0; j < n; j++) {
+        const wide expected = 1 / sqrtl(get(v, j) + 0.25L), old = get(before, j);
+        expect_near(get(root, j), expected, 2 * eps * expected, "root", j);
+        expect_near(get(y, j), 0.75L * old + 0.5L * get(v, j), 2 * eps * (fabsl(old) + get(v, j)),
+                    "blend", j);
+    }
+    put(v, n - 1, (wide)NAN);
+    k->inverse_std(n, 0.25, v, v); /* element by element */
+    k->blend(n, 0.75, y, 0.5, v);
+    EXPECT(isnan((double)get(v, n - 1)) && isnan((double)get(y, n - 1)), "a NaN is lost", n);
+}
+
+static void test_inverse_std_and_blend(void) { for_norm_shapes(inverse_std_and_blend_of); }
+
+static void batch_norm_of(size_t n_rows, size_t n) {
+    const size_t stride = n + 5, all = n_rows * stride;
+    void *x = matrix(n_rows, n, stride, -2, 2), *d = matrix(n_rows, n, stride, -1, 1);
+    void *mean = matrix(1, n, n, -1, 1), *root = matrix(1, n, n, 0.5L, 2);
+    void *gamma = matrix(1, n, n, -2, 2), *beta = matrix(1, n, n, -1, 1);
+    void *sum = matrix(1, n, n, -1, 1), *dot = matrix(1, n, n, -1, 1);
+    void *kept = array(all), *y = array(all), *below = array(all);
+    void *added = matrix(n_rows, n, stride, -1, 1), *before = copy(added, all);
+    const double share = 0.125;
+    now("batch_norm of %zu rows, %zu units", n_rows, n);
+    put(x, (n_rows - 1) * stride + n - 1, (wide)NAN);
+    k->batch_norm(n_rows, n, mean, root, gamma, beta, x, stride, kept, stride, y, stride);
+    k->batch_norm_backward(n_rows, n, share, root, gamma, sum, dot, kept, stride, d, stride, 0,
+                           below, stride);
+    k->batch_norm_backward(n_rows, n, share, root, gamma, sum, dot, kept, stride, d, stride, 1,
+                           added, stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        for (size_t o = 0; o < n; o++) {
+            const size_t j = b * stride + o;
+            if (b == n_rows - 1 && o == n - 1) {
+                EXPECT(isnan((double)get(kept, j)) && isnan((double)get(y, j)) &&
+                           isnan((double)get(below, j)) && isnan((double)get(added, j)),
+                       "a NaN is lost", j);
+                continue;
+            }
+            const wide normal = (get(x, j) - get(mean, o)) * get(root, o);
+            const wide shift = get(gamma, o) * normal, factor = get(gamma, o) * get(root, o);
+            const wide way = get(d, j) - share * (get(sum, o) + get(kept, j) * get(dot, o));
+            const wide size =
+                fabsl(get(d, j)) + share * (fabsl(get(sum, o)) + fabsl(get(kept, j) * get(dot, o)));
+            const wide slack = 5 * eps * fabsl(factor) * size;
+            expect_near(get(kept, j), normal, 2 * eps * fabsl(normal), "kept", j);
+            expect_near(get(y, j), shift + get(beta, o),
+                        4 * eps * (fabsl(shift) + fabsl(get(beta, o))), "y", j);
+            expect_near(get(below, j), factor * way, slack, "dx", j);
+            expect_near(get(added, j), get(before, j) + factor * way,
+                        slack + eps * (fabsl(get(before, j)) + fabsl(factor * way)), "dx added", j);
+        }
+    }
+    expect_gaps(kept, n_rows, n, stride);
+    expect_gaps(y, n_rows, n, stride);
+    expect_gaps(below, n_rows, n, stride);
+    expect_gaps(added, n_rows, n, stride);
+    k->batch_norm(n_rows, n, mean, root, gamma, beta, x, stride, NULL, 0, below, stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        EXPECT(!memcmp(element(below, b * stride), element(y, b * stride), n * k->item_size),
+               "other without kept", b);
+    }
+}
+
+static void test_batch_norm(void) { for_norm_shapes(batch_norm_of); }
+
+static void layer_norm_of(size_t n_rows, size_t n) {
+    const size_t stride = n + 5, all = n_rows * stride;
+    const wide count = (wide)n, epsilon = 1e-3L;
+    void *x = matrix(n_rows, n, stride, 2, 4), *d = matrix(n_rows, n, stride, -1, 1);
+    void *gamma = matrix(1, n, n, -2, 2), *beta = matrix(1, n, n, -1, 1);
+    void *kept = array(all), *y = array(all), *root = array(n_rows), *below = array(all);
+    void *added = matrix(n_rows, n, stride, -1, 1), *before = copy(added, all);
+    now("layer_norm of %zu rows, %zu units", n_rows, n);
+    put(x, (n_rows - 1) * stride, n_rows > 1 ? (wide)NAN : 3); /* all of its row, no other's */
+    k->layer_norm(n_rows, n, (double)epsilon, gamma, beta, x, stride, kept, stride, root, y,
+                  stride);
+    k->layer_norm_backward(n_rows, n, gamma, kept, stride, root, d, stride, 0, below, stride);
+    k->layer_norm_backward(n_rows, n, gamma, kept, stride, root, d, stride, 1, added, stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        wide mean = 0, variance = 0, sum = 0, dot = 0, sizes = 0, dots = 0;
+        if (n_rows > 1 && b == n_rows - 1) {
+            for (size_t j = b * stride; j < b * stride + n; j++) {
+                EXPECT(isnan((double)get(kept, j)) && isnan((double)get(y, j)) &&
+                           isnan((double)get(below, j)) && isnan((double)get(added, j)),
+                       "a NaN is lost", j);
+            }
+            continue;
+        }
+        for (size_t o = 0; o < n; o++) {
+            mean += get(x, b * stride + o) / count;
+        }
+        for (size_t o = 0; o < n; o++) {
+            const size_t j = b * stride + o;
+            const wide distance = get(x, j) - mean, slope = get(gamma, o) * get(d, j);
+            variance += distance * distance / count;
+            sum += slope;
+            sizes += fabsl(slope);
+            dot += slope * get(kept, j);
+            dots += fabsl(slope * get(kept, j));
+        }
+        const wide expected = 1 / sqrtl(variance + epsilon), std = get(root, b);
+        const wide off = (count + 1) * eps * mean; /* of the mean: at most 4 */
+        const wide relative = (count + 5) * eps + off * off * expected * expected;
+        expect_near(std, expected, relative * expected, "inverse_std", b);
+        for (size_t o = 0; o < n; o++) {
+            const size_t j = b * stride + o;
+            const wide normal = (get(x, j) - mean) * expected, slope = get(gamma, o) * get(d, j);
+            const wide slack = off * expected + (relative + 3 * eps) * fabsl(normal);
+            const wide way = slope - sum / count - get(kept, j) * dot / count;
+            const wide size =
+                fabsl(slope) + (sizes + fabsl(get(kept, j)) * dots) * (count + 4) / count;
+            expect_near(get(kept, j), normal, slack, "kept", j);
+            expect_near(get(y, j), get(gamma, o) * get(kept, j) + get(beta, o),
+                        2 * eps * (fabsl(get(gamma, o) * get(kept, j)) + fabsl(get(beta, o))), "y",
+                        j);
+            expect_near(get(below, j), std * way, 4 * eps * std * size, "dx", j);
+            expect_near(get(added, j), get(before, j) + std * way,
+                        4 * eps * std * size + 2 * eps * fabsl(get(before, j)), "dx added", j);
+        }
+    }
+    expect_gaps(kept, n_rows, n, stride);
+    expect_gaps(y, n_rows, n, stride);
+    expect_gaps(below, n_rows, n, stride);
+    expect_gaps(added, n_rows, n, stride);
+    for (size_t b = 0; b < n_rows; b++) { /* a row alone, with nothing kept */
+        void *alone = element(below, b * stride);
+        k->layer_norm(1, n, (double)epsilon, gamma, beta, element(x, b * stride), stride, NULL, 0,
+                      NULL, alone, stride);
+        EXPECT(!memcmp(alone, element(y, b * stride), n * k->item_size), "other than alone", b);
+    }
+}
+
+static void test_layer_norm(void) { for_norm_shapes(layer_norm_of); }
+
+static void add_and_multiply_rows_of(size_t n_rows, size_t n) {
+    const size_t stride = n + 3, all = n_rows * stride;
+    void *a = matrix(n_rows, n, stride, -1, 1), *b = matrix(n_rows, n, stride, -1, 1);
+    void *sum = array(all), *product = array(all), *added = matrix(n_rows, n, stride, -1, 1);
+    void *before = copy(added, all), *place = copy(a, all);
+    now("add_rows and multiply_rows of %zu rows, %zu units", n_rows, n);
+    put(a, all - 4, (wide)NAN);
+    put(place, all - 4, (wide)NAN);
+    k->add_rows(n_rows, n, a, stride, b, stride, sum, stride);
+    k->multiply_rows(n_rows, n, a, stride, b, stride, 0, product, stride);
+    k->multiply_rows(n_rows, n, a, stride, b, stride, 1, added, stride);
+    for (size_t j = 0; j < all; j++) {
+        if (j % stride >= n || j == all - 4) {
+            EXPECT(isnan((double)get(sum, j)) && isnan((double)get(product, j)) &&
+                       isnan((double)get(added, j)),
+                   "a NaN is lost", j);
+            continue;
+        }
+        const wide c = get(a, j) * get(b, j), old = get(before, j);
+        expect_near(get(sum, j), get(a, j) + get(b, j), eps, "sum", j);
+        expect_near(get(product, j), c, eps * fabsl(c), "product", j);
+        expect_near(get(added, j), old + c, eps * (fabsl(old) + 2 * fabsl(c)), "added", j);
+    }
+    expect_gaps(sum, n_rows, n, stride);
+    expect_gaps(product, n_rows, n, stride);
+    expect_gaps(added, n_rows, n, stride);
+    k->add_rows(n_rows, n, place, stride, b, stride, place, stride);
+    k->multiply_rows(n_rows, n, a, stride, b, stride, 0, b, stride);
+    EXPECT(!memcmp(place, sum, all * k->item_size), "other sum in the place of a", 0);
+    EXPECT(!memcmp(b, product, all * k->item_size), "other product in the place of b", 0);
+}
+
+static void test_add_and_multiply_rows(void) { for_norm_shapes(add_and_multiply_rows_of); }
+
+/* Random123's known answers, whose counters are those of numpy.random.Philox plus 1. */
+static void test_philox(void) {
+    static const uint64_t all = ~(uint64_t)0;
+    static const uint64_t pi[6] = {0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0,
+                                   0x082efa98ec4e6c89, 0x452821e638d01377, 0xbe5466cf34e90c6c};
+    const uint64_t counter[3][4] = {
+        {0, 0, 0, 0}, {all, all, all, all}, {pi[0], pi[1], pi[2], pi[3]}};
+    const uint64_t key[3][2] = {{0, 0}, {all, all}, {pi[4], pi[5]}};
+    static const uint64_t answer[3][4] = {
+        {0x16554d9eca36314c, 0xdb20fe9d672d0fdc, 0xd7e772cee186176b, 0x7e68b68aec7ba23b},
+        {0x87b092c3013fe90b, 0x438c3c67be8d0224, 0x9cc7d7c69cd777b6, 0xa09caebf594f0ba0},
+        {0xa528f45403e61d95, 0x38c72dbd566e9788, 0xa5a1610e72fd18b5, 0x57bd43b5e52b7fe6},
+    };
+    for (size_t n = 0; n < 3; n++) {
+        uint64_t out[4];
+        now("philox, known answer %zu", n);
+        cymlp_philox(counter[n], key[n], out);
+        for (size_t w = 0; w < 4; w++) {
+            EXPECT(out[w] == answer[n][w], "word", w);
+        }
+    }
+}
+
+static void dropout_of(size_t n_rows, size_t n) {
+    const size_t stride = n + 3, layer = 5, first = 3;
+    const unsigned dropped = n % 4 == 0 ? 0 : n % 4 == 1 ? 1 : n % 4 == 2 ? 20000 : 65535;
+    const uint64_t key[2] = {7 + n, 11};
+    const wide kept = 65536 / (wide)(65536 - dropped);
+    void *factor = array(n_rows * stride);
+    now("dropout of %zu rows, %zu units, %u dropped", n_rows, n, dropped);
+    k->dropout(n_rows, n, key, layer, first, dropped, factor, stride);
+    for (size_t b = 0; b < n_rows; b++) {
+        for (size_t o = 0; o < n; o++) {
+            const uint64_t counter[4] = {o / 16 + 1, first + b, layer, 0};
+            uint64_t random[4];
+            cymlp_philox(counter, key, random);
+            const unsigned number = random[o / 4 % 4] >> (o % 4 * 16) & 0xffff;
+            expect_near(get(factor, b * stride + o), number < dropped ? 0 : kept, eps / 2 * kept,
+                        "factor", b * stride + o);
+        }
+    }
+    expect_gaps(factor, n_rows, n, stride);
+}
+
+static void test_dropout(void) {
+    const size_t around_blocks[] = {15, 16, 17, 63, 64, 65, 66, 127, 130};
+    for_norm_shapes(dropout_of);
+    for (size_t n = 0; n < sizeof around_blocks / sizeof *around_blocks; n++) {
+        dropout_of(2, around_blocks[n]);
+        done();
+    }
+}
+
+static void constrain_columns_of(size_t n_rows, size_t n_units) {
+    const size_t width = whole_vecs(n_units);
+    const wide most = 1;
+    void *w = matrix(1, n_rows * width, n_rows * width, -1, 1), *before;
+    now("constrain_columns of %zu rows, %zu columns", n_rows, width);
+    for (size_t b = 0; b < n_rows; b++) { /* one column that is short enough, one of zeros, a NaN */
+        put(w, b * width, get(w, b * width) / (wide)n_rows / 2);
+        put(w, b * width + width - 1, 0);
+        put(w, b * width + 1 % width, width > 2 && b == 0 ? (wide)NAN : get(w, b * width));
+    }
+    before = copy(w, n_rows * width);
+    k->constrain_columns(n_rows, width, (double)most, w);
+    for (size_t o = 0; o < width; o++) {
+        wide squares = 0;
+        for (size_t b = 0; b < n_rows; b++) {
+            squares += get(before, b * width + o) * get(before, b * width + o);
+        }
+        const wide factor = sqrtl(squares) > most ? most / sqrtl(squares) : 1;
+        for (size_t b = 0; b < n_rows; b++) {
+            const size_t j = b * width + o;
+            const wide old = get(before, j);
+            if (isnan((double)old)) {
+                EXPECT(isnan((double)get(w, j)), "a NaN is lost", j);
+            } else if (squares < most * most * (1 - (wide)n_rows * eps)) {
+                EXPECT(get(w, j) == old, "changed in a column that is short enough", j);
+            } else if (!isnan((double)squares)) {
+                expect_near(get(w, j), old * factor, ((wide)n_rows / 2 + 3) * eps * fabsl(old), "w",
+                            j);
+            }
+        }
+    }
+}
+
+static void test_constrain_columns(void) { for_norm_shapes(constrain_columns_of); }
+
+static void test_spread_nonzeros(void) {
+    size_t n_inputs;
+    for (size_t m = 0; (n_inputs = inputs_around(m)); m++) {
+        const size_t n_rows = 1 + 2 * m, stride = n_inputs + 3;
+        const cymlp_nonzeros nonzeros = {bits, starts, MOST_WORDS};
+        void *y = array(n_rows * stride), *whole = array(n_rows * n_inputs);
+        now("spread_nonzeros of %zu rows, %zu inputs", n_rows, n_inputs);
+        input_rows(n_rows, n_inputs);
+        thin_out(n_rows, n_inputs);
+        put(element(row_pointers[0], 0), n_inputs - 1, (wide)NAN);
+        for (size_t b = 0; b < n_rows; b++) {
+            memcpy(element(whole, b * n_inputs), row_pointers[b], n_inputs * k->item_size);
+        }
+        list_nonzeros(n_rows, n_inputs);
+        leave_zeros_out(n_rows, n_inputs);
+        k->spread_nonzeros(n_rows, n_inputs, row_pointers, nonzeros, y, stride);
+        for (size_t j = 0; j < n_rows * n_inputs; j++) {
+            const wide actual = get(y, j / n_inputs * stride + j % n_inputs);
+            const wide expected = get(whole, j);
+            EXPECT(isnan((double)expected) ? isnan((double)actual) : actual == expected, "y", j);
+        }
+        expect_gaps(y, n_rows, n_inputs, stride);
+        done();
+    }
+}
+
 /* ---- steps of one row ---- */
 
 enum { N_LAYERS = 3, N_ROWS = 4 };
@@ -1579,18 +1928,39 @@ static void test_train_rows(void) {
 /* ---- all ---- */
 
 static void (*const tests[])(void) = {
-    test_dense_tile,        test_nan_through_relu,
-    test_dense_row,         test_dense_dots,
-    test_pack_block,        test_gradient_tile,
-    test_column_sum,        test_claim_lines,
-    test_transpose_tile,    test_convert,
-    test_find_nonzeros,     test_sparse_forward,
-    test_turn_nonzeros,     test_sparse_gradient,
-    test_sum_of_squares,    test_all_finite,
-    test_activate,          test_activate_extremes,
-    test_activation_of_zero, test_activate_backward, test_loss,
-    test_accuracy,          test_update,
+    test_dense_tile,
+    test_nan_through_relu,
+    test_dense_row,
+    test_dense_dots,
+    test_pack_block,
+    test_gradient_tile,
+    test_column_sum,
+    test_claim_lines,
+    test_transpose_tile,
+    test_convert,
+    test_find_nonzeros,
+    test_sparse_forward,
+    test_turn_nonzeros,
+    test_sparse_gradient,
+    test_sum_of_squares,
+    test_all_finite,
+    test_activate,
+    test_activate_extremes,
+    test_activation_of_zero,
+    test_activate_backward,
+    test_loss,
+    test_accuracy,
+    test_update,
     test_sum_of_abs_and_average,
+    test_column_moments,
+    test_inverse_std_and_blend,
+    test_batch_norm,
+    test_layer_norm,
+    test_add_and_multiply_rows,
+    test_philox,
+    test_dropout,
+    test_constrain_columns,
+    test_spread_nonzeros,
     test_train_rows,
 };
 
