@@ -744,3 +744,49 @@ def test_ctrl_c_between_the_parts_of_a_batch(n_threads):
         n_threads,
     )
     assert process.stdout.strip() == "stopped", process.stderr
+
+
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "swish"])
+@pytest.mark.parametrize("place", ["hidden", "last"])
+def test_gradients_of_activations_by_finite_differences(activation, place):
+    first, last = (activation, "tanh") if place == "hidden" else ("tanh", activation)
+    net, X, y = make([Dense(9, first), Dense(3, last)], 6, seed=3)
+    h = 1e-6
+    weights = net.get_weights()
+    for w, gradient in zip(weights, net.gradients(X, y), strict=True):
+        for place in list(np.ndindex(w.shape))[::4]:
+            value, losses = w[place], []
+            for step in (h, -h):
+                w[place] = value + step
+                net.set_weights(weights)
+                losses.append(net.evaluate(X, y)["loss"])
+            w[place] = value
+            slope = (losses[0] - losses[1]) / (2 * h)
+            assert gradient[place] == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"),
+    [
+        ("poisson", "exponential"),
+        ("gamma", "exponential"),
+        ("tweedie", "exponential"),
+        ("binary_cross_entropy", "sigmoid"),
+        ("focal", "sigmoid"),
+    ],
+)
+def test_fused_losses_equal_unfused_ones(loss, activation):
+    """A function of one's own is never fused, whatever it computes."""
+    nets = []
+    for last in (activation, own(activation)):
+        net, X, y = make([Dense(9, "tanh"), Dense(2, last)], loss=loss)
+        nets.append(net)
+    y = np.random.default_rng(1).uniform(0.1, 0.9, (len(X), 2))
+    losses = [net.evaluate(X, y)["loss"] for net in nets]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-11)
+    for a, b in zip(*(net.gradients(X, y) for net in nets), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    before = losses[0]
+    nets[0].compile("adam", loss)
+    nets[0].fit(X, y, epochs=20, verbose=0)
+    assert nets[0].evaluate(X, y)["loss"] < before
