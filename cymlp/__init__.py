@@ -23,6 +23,7 @@ from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
 from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
+from cymlp.many import fit_many
 from cymlp.model import Sequential
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "constraints",
     "datasets",
     "exceptions",
+    "fit_many",
     "get_num_threads",
     "initializers",
     "layers",

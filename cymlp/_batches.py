@@ -13,7 +13,7 @@ import numpy as np
 from cymlp import _validate
 from cymlp.data import Samples
 
-__all__ = ["BatchStream", "are_batches"]
+__all__ = ["BatchStream", "Noted", "are_batches"]
 
 # Seconds between two looks at pending signals: not everywhere does one end a wait for a lock.
 _LOOK_EVERY = 0.03
@@ -180,14 +180,17 @@ class BatchStream:
     def _missing(self, why: str) -> NoReturn:
         raise ValueError(f"X ended before batch {self._fetched}: {why}")
 
+    def _noted(self) -> Noted:
+        return Noted(f"This came from X, in the place of batch {self._fetched}, counted from 0.")
+
     def _pass(self) -> Iterator[Any]:
-        with _Noted(self._fetched):
+        with self._noted():
             return iter(self._batches)
 
     def _next(self, iterator: Iterator[Any]) -> Samples | None:
         """Return the next batch, checked, or None at the end."""
         number = self._fetched
-        with _Noted(number):
+        with self._noted():
             try:
                 batch = next(iterator)
             except StopIteration:
@@ -234,11 +237,11 @@ class BatchStream:
             )
 
 
-class _Noted:
-    """What is raised within gets a note of the batch that was to come."""
+class Noted:
+    """What is raised within gets a note."""
 
-    def __init__(self, number: int) -> None:
-        self._note = f"This came from X, in the place of batch {number}, counted from 0."
+    def __init__(self, note: str) -> None:
+        self._note = note
 
     def __enter__(self) -> None:
         pass

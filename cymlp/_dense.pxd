@@ -10,6 +10,7 @@ cdef struct Parameters:
     char* values
     char* slots[3]        # the optimizer's moments; NULL where it has none
     char* average         # a moving average of the values; NULL where none is kept
+    bint is_constrained   # after an update, before the values are averaged
     char* gradient        # NULL until somebody asks for gradients
 
 
@@ -121,15 +122,20 @@ cdef inline double penalty_of(
     return share * (penalty.l1 * norms.absolutes + 0.5 * penalty.l2 * norms.squares)
 
 
-# A step as a layer takes it: with its penalty and its own learning rate.
-cdef inline Step step_for(
-    const Step* step, double rate_factor, const Penalty* penalty, double batch_weight
+# A step as some parameters take it: with a learning rate of their own and a penalty, or NULL. It
+# is changed in `room`, and only where there is something to change.
+cdef inline const Step* step_for(
+    const Step* step, double rate_factor, const Penalty* penalty, double batch_weight, Step* room
 ) noexcept nogil:
-    cdef Step out = step[0]
-    out.learning_rate *= rate_factor
-    out.l1 = penalty_share(penalty, batch_weight) * penalty.l1
-    out.l2 = penalty_share(penalty, batch_weight) * penalty.l2
-    return out
+    cdef bint is_penalized = penalty != NULL and (penalty.l1 != 0 or penalty.l2 != 0)
+    if rate_factor == 1 and not is_penalized:
+        return step
+    room[0] = step[0]
+    room.learning_rate *= rate_factor
+    if is_penalized:
+        room.l1 = penalty_share(penalty, batch_weight) * penalty.l1
+        room.l2 = penalty_share(penalty, batch_weight) * penalty.l2
+    return room
 
 
 # Adds up the norms of n parameters, where there is a penalty on them.
@@ -183,7 +189,8 @@ cdef void dense_update_item(
     Norms* norms) noexcept nogil
 
 # Scales this thread's share of the units down to max_norm; not for narrow layers.
-cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil
+cdef void dense_constrain(
+    const Dense* layer, double average_decay, int thread, int team) noexcept nogil
 
 # Brings the transposed copy, where there is one, up to date with the whole kernel.
 cdef void dense_transpose(const Dense* layer) noexcept nogil

@@ -11,7 +11,8 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
-from cymlp._kernels cimport Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step
+from cymlp._kernels cimport (
+    Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step)
 
 ctypedef fused real:
     float
@@ -227,16 +228,24 @@ cdef inline void claim_transposed(
         stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
 
 
-cdef void dense_constrain(const Dense* layer, int thread, int team) noexcept nogil:
-    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
-    cdef Py_ssize_t p
+cdef void dense_constrain(
+    const Dense* layer, double average_decay, int thread, int team
+) noexcept nogil:
+    cdef const KernelTable* kernels = layer.kernels
+    cdef Panels panels = panels_of(kernels, layer.n_units)
+    cdef Py_ssize_t p, width, offset
     for p in range(panels.n_panels):
-        if p % team == thread:
-            layer.kernels.constrain_columns(
-                layer.n_inputs, panel_width(&panels, p), layer.max_norm, layer.kernel.values + (
-                    layer.n_inputs * first_column(&panels, p)
-                    * <Py_ssize_t> layer.kernels.item_size))
-            transpose_panel(layer, p)
+        if p % team != thread:
+            continue
+        width = panel_width(&panels, p)
+        offset = layer.n_inputs * first_column(&panels, p) * <Py_ssize_t> kernels.item_size
+        kernels.constrain_columns(
+            layer.n_inputs, width, layer.max_norm, layer.kernel.values + offset)
+        transpose_panel(layer, p)
+        if layer.kernel.average != NULL:
+            kernels.move_average(
+                layer.n_inputs * width, average_decay, layer.kernel.values + offset,
+                layer.kernel.average + offset)
 
 
 cdef void transpose_panel(const Dense* layer, Py_ssize_t p) noexcept nogil:
@@ -269,7 +278,8 @@ cdef void update_span(
         parameters.gradient if keeps_gradient(optimizer) else parameters.slots[0], offset)
     slots[1], slots[2] = at(parameters.slots[1], offset), at(parameters.slots[2], offset)
     kernels.update[optimizer](n, g, parameters.values + offset, slots, step)
-    if parameters.average != NULL and not keeps_gradient(optimizer):
+    if parameters.average != NULL and not (
+            parameters.is_constrained or keeps_gradient(optimizer)):
         kernels.move_average(
             n, step.average_decay, parameters.values + offset, parameters.average + offset)
 
@@ -415,24 +425,24 @@ cdef void dense_update_item(
     Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
     Norms* norms
 ) noexcept nogil:
-    cdef Step own
+    cdef Step room
     cdef Block block
     norms.absolutes = norms.squares = 0
     if index == n_items(layer) - 1:
         if layer.has_bias:
-            own = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight)
+            step = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight, &room)
             update_bias(
-                layer, n_rows, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+                layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch, norms)
         return
     block = block_of(layer, index)
-    own = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight)
+    step = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight, &room)
     if inputs.nonzeros.bits__bw != NULL:
         update_block_sparse(
-            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch,
+            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch,
             norms)
         return
     update_block(
-        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, &own, scratch, norms)
+        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch, norms)
 
 
 cdef void dense_item_norms(
@@ -459,21 +469,21 @@ cdef void dense_apply_item(
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Block block
-    cdef Step own = step[0]
+    cdef Step room
     cdef Py_ssize_t p, offset
-    own.learning_rate *= layer.rate_factor
+    step = step_for(step, layer.rate_factor, NULL, 1, &room)
     if index == n_items(layer) - 1:
         if layer.has_bias:
             update_span(
                 kernels, &layer.bias, 0, padded_size(layer.n_units, kernels.lanes),
-                layer.bias.gradient, optimizer, &own)
+                layer.bias.gradient, optimizer, step)
         return
     block = block_of(layer, index)
     for p in range(block.panels.n_panels):
         offset = offset_of(layer, &block, p)
         update_span(
             kernels, &layer.kernel, offset, block.n_rows * panel_width(&block.panels, p),
-            layer.kernel.gradient + offset, optimizer, &own)
+            layer.kernel.gradient + offset, optimizer, step)
         if layer.transposed != NULL:
             transpose_block(layer, &block, p)
 
@@ -563,6 +573,7 @@ cdef _Operand _operand(x, kernel, bias, isa, bint narrow):
     out.layer.n_inputs, out.layer.n_units = kernel.shape
     out.layer.is_narrow, out.layer.has_bias = narrow, True
     out.layer.rate_factor, out.layer.max_norm = 1, 0
+    out.layer.kernel.is_constrained = out.layer.bias.is_constrained = False
     out.layer.kernel_penalty = out.layer.bias_penalty = NO_PENALTY
     out.layer.kernel.values = <char*> out.hold(pack_kernel(&out.layer, kernel))
     if not narrow:

@@ -112,6 +112,8 @@ class Fit:
     Attributes
     ----------
     history : History
+    within : str
+        What warnings say in front of the names of values; "" unless it is set.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Fit:
         self.plan = plan
         self.callbacks = callbacks
         self.history = History()
+        self.within = ""
         self.diverged = False
         self.hooks = _overridden(callbacks)
         # The core returns to Python no more often than somebody wants to know.
@@ -306,10 +309,10 @@ class Fit:
         self.diverged = True
         number, name, value = bad
         warnings.warn(
-            f"{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; a lower "
-            "learning rate or scaled inputs may help",
+            f"{self.within}{name} of epoch {number}/{self.plan.epochs} is {value}{self._whence()}; "
+            "a lower learning rate or scaled inputs may help",
             DivergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def _whence(self) -> str:

@@ -29,7 +29,7 @@ from cymlp._ops cimport (
     OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
     copy_samples)
 from cymlp._program cimport (
-    CHUNK_ROWS, Inferred, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
+    CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
 from cymlp._threads cimport cymlp_team_size, threads_for
 

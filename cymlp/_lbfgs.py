@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cymlp._network import Network
     from cymlp.optimizers import LBFGS
 
+
 class _Stop(Exception):
     """Raised through SciPy where nobody wants a further iteration."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from cymlp import _kernels, _validate
-from cymlp._network import SCHEDULES, Network
+from cymlp._network import Network
+from cymlp._steps import SCHEDULES
 from cymlp.activations import Activation as PythonActivation
 from cymlp.activations import BaseActivation, Identity
 from cymlp.constraints import MaxNorm
@@ -118,6 +120,16 @@ class Parameter:
     initializer: Initializer | None = None
     number: int = 0
     n_inputs: int = 0
+
+    @property
+    def path(self) -> str:
+        """What users call it, such as ``layers[2].kernel``."""
+        return f"{self.where}.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """Number of its elements."""
+        return math.prod(self.shape)
 
     @property
     def is_trained(self) -> bool:

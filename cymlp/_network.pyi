@@ -5,15 +5,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cymlp._batch import Described
-from cymlp._program import Program
+from cymlp._updates import Updates
 from cymlp._validate import SparseRows
 
-SCHEDULES: dict[str, int]
-
 def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
-def scheduled(fields: Mapping[str, float], step: int) -> float: ...
 
-class Network(Program):
+class Network(Updates):
     @property
     def iteration(self) -> int: ...
     @property
@@ -57,6 +54,11 @@ class Network(Program):
         n_threads: int = 0,
     ) -> None: ...
     def gradients(
-        self, samples: Described, n_threads: int = 0
-    ) -> tuple[float, float, list[NDArray[Any]]]: ...
-    def apply_gradients(self, gradients: Sequence[NDArray[Any]]) -> None: ...
+        self, samples: Described, training: bool, n_threads: int = 0
+    ) -> tuple[float, float, dict[tuple[int, str], NDArray[Any]]]: ...
+    def input_gradients(
+        self, samples: Described, of_targets: bool, n_threads: int = 0
+    ) -> NDArray[Any]: ...
+    def apply_gradients(
+        self, names: Sequence[tuple[int, str]], gradients: Sequence[NDArray[Any]]
+    ) -> None: ...

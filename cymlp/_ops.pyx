@@ -8,7 +8,7 @@ its source. Of the readers of one source the last one writes its deltas and the 
 from libc.string cimport memcpy
 
 from cymlp._dense cimport (
-    dense_forward, dense_propagate, keeps_gradient, padded_size, update_span)
+    dense_forward, dense_propagate, keeps_gradient, padded_size, step_for, update_span)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU
 
 
@@ -205,12 +205,12 @@ cdef void move_item(
     const Step* step
 ) noexcept nogil:
     """Move gamma or beta, where there is one, or keep its gradient."""
-    cdef Step own = step[0]
-    own.learning_rate *= op.norm.rate_factor
+    cdef Step room
+    step = step_for(step, op.norm.rate_factor, NULL, 1, &room)
     if op.norm.has_gamma if index == 0 else op.norm.has_beta:
         update_span(
             kernels, item_of(op, index), 0, padded_size(op.n_units, kernels.lanes), g, optimizer,
-            &own)
+            step)
 
 
 cdef void norm_apply(

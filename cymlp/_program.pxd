@@ -8,8 +8,6 @@ from cymlp._kernels cimport KernelTable, LossSettings, Targets
 from cymlp._ops cimport Op
 
 cdef extern from "Python.h":
-    # Declared without an exception: where it is called, Cython must not touch the one it sets.
-    int raise_pending_signal "PyErr_CheckSignals"()
     void set_exception "PyErr_SetObject"(object kind, object value)
 
 cdef extern from "denormals.h" nogil:
@@ -27,6 +25,11 @@ cdef inline Py_ssize_t share(
 ) noexcept nogil:
     """Where the part of `thread` begins when n things are cut into equal runs of whole units."""
     return min(n, ceil_div(n, unit) * thread // team * unit)
+
+
+# Negative where an exception is set: by a signal's handler, or by what `look_with` was given.
+# Declared without an exception: where it is called, Cython must not touch the one it sets.
+cdef int raise_pending_signal() noexcept
 
 
 cdef inline int propagate(bint raised) except -1:

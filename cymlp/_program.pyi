@@ -1,7 +1,10 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+def look_with(function: Callable[[], object] | None) -> None: ...
 
 class Program:
     input_scale: float

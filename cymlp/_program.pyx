@@ -4,8 +4,11 @@ Inference runs one, and training is built on it.
 """
 
 import sys
+from threading import get_ident
 
 import numpy as np
+
+from cpython.object cimport PyObject
 
 from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -20,6 +23,11 @@ from cymlp._ops cimport (
     OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_INPUT, OP_LAYER_NORM,
     PYTHON_ACTIVATION, SAMPLES, has_norm)
 
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"()
+    PyObject* call "PyObject_CallObject"(object function, PyObject* arguments)
+    void drop "Py_DecRef"(PyObject* result)
+
 _KINDS = {
     "input": OP_INPUT,
     "dense": OP_DENSE,
@@ -29,6 +37,39 @@ _KINDS = {
     "layer_norm": OP_LAYER_NORM,
     "add": OP_ADD,
 }
+
+cdef dict looks = {}  # by thread, what it calls where it looks for signals
+
+
+def look_with(function):
+    """Have the calling thread call a function wherever its work looks for pending signals.
+
+    Signals reach the main thread alone. Where the function raises, the work ends as it does where a
+    signal's handler raises: training after a batch or, where one takes long, with that one dropped.
+
+    Parameters
+    ----------
+    function : callable() or None
+        None ends that.
+    """
+    if function is None:
+        looks.pop(get_ident(), None)
+    else:
+        looks[get_ident()] = function
+
+
+cdef int raise_pending_signal() noexcept:
+    cdef PyObject* result
+    if check_signals() < 0:
+        return -1
+    if looks:
+        function = looks.get(get_ident())
+        if function is not None:
+            result = call(function, NULL)
+            if result == NULL:
+                return -1
+            drop(result)
+    return 0
 
 
 cdef class Program:
@@ -93,6 +134,7 @@ cdef class Program:
             op.dense.kernels = self.kernels
             op.dense.n_inputs, op.dense.n_units = op.n_inputs, op.n_units
             op.dense.max_norm = spec.get("max_norm", 0.0)
+            op.dense.kernel.is_constrained = op.dense.max_norm > 0
             # A narrow layer reads whole vectors, which rows of samples are not.
             op.dense.is_narrow = (op.source != SAMPLES and op.dense.max_norm == 0
                                   and is_narrow(op.n_inputs, op.n_units))

@@ -40,7 +40,8 @@ def integer(
     """Return value as an int within [low, high]; or_none: say that the caller takes None too."""
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
-    expected = f"an integer of at least {low}" + (f" and at most {high}" if high else "")
+    expected = f"an integer of at least {low}"
+    expected += "" if high is None else f" and at most {high}"
     expected += ", or None" if or_none else ""
     if isinstance(value, (bool, np.bool_)):
         _reject(name, value, expected, TypeError)
@@ -387,6 +388,16 @@ class SparseRows(NamedTuple):
             starts - starts[0],
             self.columns[there],
             self.values[there],
+        )
+
+    def picked(self, rows: np.ndarray) -> SparseRows:
+        """Return a copy of samples, by their numbers."""
+        counts = np.diff(self.row_starts)[rows]
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        # Where each non-zero stands here: by as much later as its sample begins later.
+        places = np.arange(starts[-1]) + np.repeat(self.row_starts[rows] - starts[:-1], counts)
+        return SparseRows(
+            (len(rows), self.shape[1]), starts, self.columns[places], self.values[places]
         )
 
 

@@ -453,3 +453,24 @@ class Activation(BaseActivation):
         for argument in ("forward", "derivative"):
             _validate.function(argument, getattr(self, argument))
         _validate.new_name("name", self.name, ACTIVATIONS)
+
+
+def resolve(name: str, value: Any) -> BaseActivation:
+    """Return an activation: an instance, or the default one of a name.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for errors.
+    value : str or BaseActivation
+
+    Returns
+    -------
+    BaseActivation
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `value` is neither; the error lists the known names.
+    """
+    return _validate.spec(name, value, ACTIVATIONS, Activation)

@@ -699,8 +699,9 @@ class TerminateOnNaN(Callback):
 class HistogramLogger(Callback):
     """Counts how weights, and activations if wanted, are distributed, into `History.histograms`.
 
-    Names are ``layer_0.kernel``, ``layer_0.bias`` and, of activations, ``layer_0.output``. Each has
-    a list of (epoch, counts, edges) as `numpy.histogram` returns them.
+    Names are those of `Sequential.parameter_names`, such as ``layers[0].kernel``, and, of
+    activations, ``layers[0].output``. Each has a list of (epoch, counts, edges) as
+    `numpy.histogram` returns them.
 
     Parameters
     ----------
@@ -728,7 +729,7 @@ class HistogramLogger(Callback):
     >>> net.compile(optimizer="sgd", loss="squared_error")
     >>> logger = HistogramLogger(bins=4)
     >>> history = net.fit([[0.0], [1.0]], [0.0, 1.0], callbacks=[logger], verbose=0)
-    >>> epoch, counts, edges = history.histograms["layer_0.kernel"][0]
+    >>> epoch, counts, edges = history.histograms["layers[0].kernel"][0]
     >>> epoch, int(counts.sum()), len(edges)
     (0, 8, 5)
     """
@@ -742,12 +743,12 @@ class HistogramLogger(Callback):
         """Count, if it is time."""
         if (epoch + 1) % self.freq:
             return
-        arrays: dict[str, np.ndarray] = {}
-        for i, array in enumerate(self.model.get_weights()):
-            arrays[f"layer_{i // 2}.{('kernel', 'bias')[i % 2]}"] = array
+        arrays: dict[str, np.ndarray] = dict(
+            zip(self.model.parameter_names(), self.model.get_weights(), strict=True)
+        )
         if self.activations_of is not None:
             for i, array in enumerate(self.model.layer_outputs(self.activations_of)):
-                arrays[f"layer_{i}.output"] = array
+                arrays[f"layers[{i}].output"] = array
         for name, array in arrays.items():
             kept = self.params["history"].histograms.setdefault(name, [])
             kept.append((epoch, *_histogram(array, self.bins)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from cymlp import _validate
 from cymlp.losses import CrossEntropy, Loss, Quantile
 
-__all__ = ["Samples", "prepare", "split", "with_class_weight"]
+__all__ = ["Samples", "parted", "prepare", "split", "with_class_weight"]
 
 _STRING_LABELS = (
     "; class labels are integers from 0, as numpy.unique(y, return_inverse=True) gives them"
@@ -54,8 +54,23 @@ class Samples:
         """Return some of the samples, without a copy."""
         part = slice(start, stop)
         x = self.x.rows(start, stop) if isinstance(self.x, _validate.SparseRows) else self.x[part]
-        others = (self.labels, self.values, self.weight)
-        return Samples(x, *(array if array is None else array[part] for array in others))
+        return Samples(x, *self._targets(part))
+
+    def _targets(self, part: slice | np.ndarray) -> Iterator[np.ndarray | None]:
+        """Yield labels, values and weight of some of the samples."""
+        for array in (self.labels, self.values, self.weight):
+            yield array if array is None else array[part]
+
+    def picked(self, rows: np.ndarray) -> Samples:
+        """Return samples by their numbers, with those in the place of x; see `inputs_at`."""
+        picked = Samples(rows[:, None], *self._targets(rows))
+        if picked.weight is not None and picked.weight.max() == 0:
+            raise ValueError("sample_weight must not be all zero in a subset")
+        return picked
+
+    def inputs_at(self, rows: np.ndarray) -> np.ndarray | _validate.SparseRows:
+        """Return a copy of the inputs of samples, by their numbers."""
+        return self.x.picked(rows) if isinstance(self.x, _validate.SparseRows) else self.x[rows]
 
 
 def prepare(
@@ -161,6 +176,21 @@ def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
                 f"validation_split={share} makes"
             )
     return parts
+
+
+def parted(
+    samples: Samples,
+    validation: Samples | None,
+    validation_split: float,
+    class_weight: Mapping[int, float] | str | None,
+    n_outputs: int,
+) -> tuple[Samples, Samples | None]:
+    """Return what a fit trains on and validates with, as its arguments of these names say."""
+    if validation is None and validation_split > 0:
+        samples, validation = split(samples, validation_split)
+    if class_weight is not None:
+        samples = with_class_weight(samples, class_weight, n_outputs)
+    return samples, validation
 
 
 def with_class_weight(

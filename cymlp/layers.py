@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate, activations
-from cymlp.activations import ACTIVATIONS, Identity
+from cymlp.activations import Identity
 from cymlp.constraints import Constraint
 from cymlp.initializers import GlorotUniform, Initializer, Zeros, initializer
 from cymlp.regularizers import Regularizer
@@ -120,7 +120,7 @@ class Dense(Layer):
         """Validate the arguments and turn names into instances."""
         values: dict[str, Any] = {
             "units": _validate.integer("units", self.units, low=1, high=2**31 - 1),
-            "activation": _validate.spec("activation", self.activation, ACTIVATIONS),
+            "activation": activations.resolve("activation", self.activation),
             "use_bias": _validate.boolean("use_bias", self.use_bias),
             "trainable": _validate.boolean("trainable", self.trainable),
             "learning_rate_multiplier": _validate.real(
@@ -169,7 +169,7 @@ class Activation(Layer):
 
     def __post_init__(self) -> None:
         """Validate the argument and turn a name into an instance."""
-        self._set(activation=_validate.spec("activation", self.activation, ACTIVATIONS))
+        self._set(activation=activations.resolve("activation", self.activation))
 
 
 @dataclass(frozen=True)

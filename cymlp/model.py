@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cymlp import _inference, _validate
+from cymlp import _inference, _validate, inspection
 from cymlp import metrics as metric_specs
 from cymlp._batch import Described
 from cymlp._batches import BatchStream, are_batches
@@ -25,6 +24,7 @@ from cymlp._fit import (
 from cymlp._inference import Predictor
 from cymlp._lower import (
     Lowering,
+    Parameter,
     check_loss,
     check_optimizer,
     lower_layers,
@@ -34,10 +34,10 @@ from cymlp._lower import (
 from cymlp._random import Purpose, key, stream
 from cymlp._scores import Predictions, scores
 from cymlp.callbacks import Callback
-from cymlp.data import Samples, prepare, split, with_class_weight
+from cymlp.data import Samples, parted, prepare
 from cymlp.history import History
 from cymlp.initializers import initial_values
-from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+from cymlp.layers import Layer, stack_of, width_of
 from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
@@ -92,7 +92,7 @@ class Sequential:
     --------
     >>> import numpy as np
     >>> from cymlp import Sequential
-    >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+    >>> from cymlp.layers import Dense
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> y = np.array([0, 1, 1, 0])
     >>> net = Sequential([Dense(8, activation="tanh"), Dense(2, activation="softmax")],
@@ -135,7 +135,7 @@ class Sequential:
     def __repr__(self) -> str:
         """Return the sizes and activations."""
         sizes = [str(self.n_inputs or "?")]
-        sizes += [_short_name(layer) for layer in self.layers]
+        sizes += [inspection.short_name(layer) for layer in self.layers]
         return f"<Sequential {' - '.join(sizes)}, {self.dtype.name}>"
 
     @property
@@ -176,13 +176,16 @@ class Sequential:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases, moving averages included."""
-        return sum(math.prod(shape) for shape in self._shapes("n_parameters"))
+        return sum(parameter.size for parameter in self._parameters("n_parameters"))
 
-    def _shapes(self, what: str) -> list[tuple[int, ...]]:
-        """Return the shapes of the parameters, in the order of `get_weights`."""
+    def _parameters(self, what: str) -> list[Parameter]:
+        """Return the descriptions of the parameters, in the order of `get_weights`."""
         if self._plan is None:
             self._not_built(what)
-        return [parameter.shape for parameter in self._plan.parameters]
+        return self._plan.parameters
+
+    def _shapes(self, what: str) -> list[tuple[int, ...]]:
+        return [parameter.shape for parameter in self._parameters(what)]
 
     def _names(self) -> list[tuple[int, str]]:
         """Return what the compiled network calls the parameters."""
@@ -244,15 +247,11 @@ class Sequential:
         self._n_inputs = n_inputs
 
     def _lower(self, plan: Lowering) -> Any:
-        return lower_layers(
-            plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale
-        )
+        return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale)
 
     def _lower_training(self, network: Any, plan: Lowering) -> None:
         if self.loss is not None and self.optimizer is not None:
-            lower_training(
-                network, plan.output_activation, self.loss, self.optimizer, self.metrics
-            )
+            lower_training(network, plan.output_activation, self.loss, self.optimizer, self.metrics)
 
     def compile(
         self,
@@ -506,10 +505,9 @@ class Sequential:
             )
         samples = self._prepare(X, y, sample_weight)
         validation = self._prepare_validation(validation_data, samples.n_inputs)
-        if validation is None and validation_split > 0:
-            samples, validation = split(samples, validation_split)
-        if class_weight is not None:
-            samples = with_class_weight(samples, class_weight, self.n_outputs)
+        samples, validation = parted(
+            samples, validation, validation_split, class_weight, self.n_outputs
+        )
         batch_size = min(batch_size, len(samples))
         plan = Plan(epochs, initial_epoch, batch_size, shuffle, validation_freq, threads)
         fit = Fit(self, samples, validation, plan, checked_callbacks(callbacks, verbose))
@@ -629,7 +627,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer="sgd", loss="squared_error")
         >>> net.set_weights([[[2.0]], [0.0]])
@@ -685,7 +683,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer="sgd", loss="squared_error")
         >>> net.set_weights([[[2.0]], [0.0]])
@@ -723,7 +721,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> from cymlp.optimizers import SGD
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.compile(optimizer=SGD(learning_rate=0.5), loss="squared_error")
@@ -764,7 +762,7 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0]], [0.0]])
         >>> net.predict([[3.0], [4.0]])
@@ -810,7 +808,7 @@ class Sequential:
         --------
         >>> import numpy as np
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0]], [0.0]])
         >>> predict_one = net.predictor()
@@ -847,33 +845,13 @@ class Sequential:
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(2, activation="relu"), Dense(1)], n_inputs=1, random_state=0)
         >>> net.set_weights([[[2.0, -2.0]], [0.0, 0.0], [[1.0], [1.0]], [1.0]])
         >>> net.layer_outputs([[3.0]])
         [array([[6., 0.]], dtype=float32), array([[7.]], dtype=float32)]
         """
-        self._require("layer_outputs")
-        threads = _validate.thread_count("n_threads", n_threads)
-        x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
-        network, plan = self._network_by_layers()
-        outputs = {
-            op: np.empty((len(x), width), self.dtype)
-            for op, (_, width) in zip(plan.made_by, plan.widths, strict=True)
-        }
-        _inference.forward(network, x, outputs, threads)
-        return [outputs[op] for op in plan.made_by]
-
-    def _network_by_layers(self) -> tuple[Any, Lowering]:
-        """Return a network in which each layer makes its outputs, with this one's parameters."""
-        assert self._plan is not None
-        plan = plan_layers(self.layers, self._plan.n_inputs, fuses=False)
-        if plan.ops == self._plan.ops:
-            return self._network, plan
-        network = self._lower(plan)
-        values = self._get(self._names())
-        network.set_all([(p.op, p.name) for p in plan.parameters], values)
-        return network, plan
+        return inspection.layer_outputs(self, X, n_threads)
 
     def evaluate(
         self, X: Any, y: Any, sample_weight: Any = None, *, n_threads: int | None = None
@@ -1003,47 +981,176 @@ class Sequential:
             for p in self._plan.parameters
         )
 
+    def parameter_names(self) -> list[str]:
+        """Return the names of the parameters, in the order of `get_weights`.
+
+        Returns
+        -------
+        list of str
+            The layer's place and the array's name: kernel and bias of a dense layer, kernel of a
+            residual layer's projection, gamma, beta, moving_mean and moving_variance.
+
+        Raises
+        ------
+        ValueError
+            Before the network is built.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense, Residual
+        >>> net = Sequential([Residual([Dense(2)]), Dense(1, use_bias=False)], n_inputs=2)
+        >>> net.parameter_names()
+        ['layers[0].layers[0].kernel', 'layers[0].layers[0].bias', 'layers[1].kernel']
+        """
+        return [parameter.path for parameter in self._parameters("parameter_names")]
+
+    # Inspection
+
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print a table of the layers with their shapes and numbers of parameters.
+        """Print a table of the layers with their outputs, parameters and operations.
+
+        Layers within a residual layer stand below it; its own parameters are those of the
+        projection. What is not known before the network is built is shown as a question mark.
 
         Parameters
         ----------
         print_fn : callable, default=print
             Called with each line.
 
+        Notes
+        -----
+        FLOPs are those of the prediction of one sample, n being the number of samples: 2 for each
+        multiply-add of a kernel, which the bias adds nothing to, and for each unit 1 of a residual
+        layer's sum, 2 of a batch normalization, and 5 of a layer normalization, with 1 more for
+        each of gamma and beta. Activations count as none. Not trainable are moving averages and
+        the parameters of layers with ``trainable=False``.
+
         Examples
         --------
         >>> from cymlp import Sequential
-        >>> from cymlp.layers import Activation, Dense, Layer, Residual, stack_of, width_of
+        >>> from cymlp.layers import Dense
         >>> net = Sequential([Dense(128, activation="relu"), Dense(10, activation="softmax")],
         ...                  n_inputs=784)
         >>> net.summary()
-        layer  kind   activation  inputs  units  parameters
-            0  dense  relu           784    128     100,480
-            1  dense  softmax        128     10       1,290
-        101,770 parameters, 397.5 KiB in float32
+        layer  kind   activation  output    parameters    bytes    FLOPs
+        0      dense  relu        (n, 128)     100,480  401,920  200,704
+        1      dense  softmax     (n, 10)        1,290    5,160    2,560
+        101,770 parameters, 397.5 KiB in float32; 203,264 FLOPs per sample
+        trainable: 101,770, not trainable: 0
         """
-        rows = [("layer", "kind", "activation", "inputs", "units", "parameters")]
-        below = self.n_inputs
-        for index, layer in enumerate(self.layers):
-            count = "?" if below is None else f"{(below + 1) * layer.units:,}"
-            inputs = "?" if below is None else str(below)
-            rows.append(
-                (str(index), layer.name, layer.activation.name, inputs, str(layer.units), count)
-            )
-            below = layer.units
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = (
-                cell.ljust(width) if column in (1, 2) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            print_fn("  ".join(cells))
-        if self.built:
-            size = self.n_parameters * self.dtype.itemsize / 1024
-            print_fn(f"{self.n_parameters:,} parameters, {size:,.1f} KiB in {self.dtype.name}")
-        else:
-            print_fn("not built: the number of inputs is not known yet")
+        inspection.summary(self, print_fn)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the network: see `cymlp.plots.plot_network`.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; new axes by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            Before the network is built.
+        """
+        from cymlp.plots import plot_network
+
+        return plot_network(self, ax)
+
+    def input_gradients(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        output: int | None = None,
+        n_threads: int | None = None,
+    ) -> np.ndarray:
+        """Return derivatives by the inputs: how much each input of a sample matters to it.
+
+        Of each sample's loss, which needs y, or of one output. Layers do what they do in
+        prediction. Their size is known as saliency, their product with X as gradient x input.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+        y : array-like of shape (samples,) or (samples, n_outputs), optional
+            Targets. Each sample's derivatives are those of its own loss, without penalties.
+        output : int, optional
+            Which output instead, counted from 0.
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says.
+
+        Returns
+        -------
+        ndarray of shape (samples, n_inputs), of the network's dtype
+            By X as it is passed in: an `input_scale` is a factor of the derivatives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, if there are both or neither of y and output, or
+            before the network is built. With y also before `compile`.
+        RuntimeError
+            If another thread trains the network.
+
+        References
+        ----------
+        K. Simonyan, A. Vedaldi and A. Zisserman, "Deep inside convolutional networks: visualising
+        image classification models and saliency maps", 2014, section 3.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=2, random_state=0)
+        >>> net.set_weights([[[2.0], [-1.0]], [0.0]])
+        >>> net.input_gradients([[3.0, 4.0]], output=0)
+        array([[ 2., -1.]], dtype=float32)
+        >>> net.compile(loss="squared_error")
+        >>> net.input_gradients([[3.0, 4.0]], [5.0])
+        array([[-6.,  3.]], dtype=float32)
+        """
+        return inspection.input_gradients(self, X, y, output, n_threads)
+
+    def jacobian(self, X: Any, *, n_threads: int | None = None) -> np.ndarray:
+        """Return the derivatives of all outputs by the inputs, as layers are in prediction.
+
+        Parameters
+        ----------
+        X : array-like of shape (samples, n_inputs)
+        n_threads : int, optional
+            At most so many threads, from 1 to 1024, whatever `set_num_threads` says.
+
+        Returns
+        -------
+        ndarray of shape (samples, n_outputs, n_inputs), of the network's dtype
+            By X as it is passed in, as in `input_gradients`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be, or before the network is built.
+        RuntimeError
+            If another thread trains the network.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(2)], n_inputs=2, random_state=0)
+        >>> net.set_weights([[[2.0, 0.0], [-1.0, 3.0]], [0.0, 0.0]])
+        >>> net.jacobian([[3.0, 4.0]])
+        array([[[ 2., -1.],
+                [ 0.,  3.]]], dtype=float32)
+        """
+        return inspection.jacobian(self, X, n_threads)
 
     # Copies and pickles
 
@@ -1073,15 +1180,3 @@ class Sequential:
 
 
 _PURPOSES = {"kernel": Purpose.INITIAL_KERNEL, "bias": Purpose.INITIAL_BIAS}
-
-
-def _short_name(layer: Layer) -> str:
-    """Return what a network's repr says of a layer."""
-    if isinstance(layer, Dense):
-        return f"{layer.units} {layer.activation.name}"
-    if isinstance(layer, Activation):
-        return layer.activation.name
-    if isinstance(layer, Residual):
-        return f"residual({' - '.join(map(_short_name, layer.layers))})"
-    return layer.name
-

@@ -1,4 +1,4 @@
-"""Pictures of a training run: loss curves, the confusion matrix and the images it got wrong."""
+"""Pictures: networks, and of a training run loss curves, confusions and what it got wrong."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ try:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    from cymlp._network_plot import plot_network
 except ImportError as error:
     raise ImportError(
         'cymlp.plots needs matplotlib; install it with: pip install "cymlp[plot]"'
     ) from error
 
-__all__ = ["plot_confusion", "plot_demo", "plot_history", "plot_mistakes"]
+from cymlp._plot_style import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    axes_or_new,
+    set_heading,
+    set_plain_frame,
+)
 
-_INK = "#1f2937"
-_MUTED = "#6b7280"
-_FAINT = "#e5e7eb"
-_BLUE = "#2563eb"
-_ORANGE = "#ea580c"
-_RED = "#dc2626"
-_COLOURS = (_BLUE, _ORANGE, "#16a34a", "#9333ea", "#0891b2", "#db2777")
+__all__ = ["plot_confusion", "plot_demo", "plot_history", "plot_mistakes", "plot_network"]
+
+_COLOURS = (BLUE, ORANGE, "#16a34a", "#9333ea", "#0891b2", "#db2777")
 _RIGHT_CELLS = LinearSegmentedColormap.from_list("right", ["#ffffff", "#bfdbfe", "#60a5fa"])
 _WRONG_CELLS = LinearSegmentedColormap.from_list("wrong", ["#fef2f2", "#fca5a5", "#ef4444"])
 _WORST_SHARE = 0.1  # the red of one error among ten; paler below, so that few errors look few
@@ -84,11 +92,11 @@ def plot_history(
             known = ", ".join(map(repr, values)) or "nothing"
             raise ValueError(f"key: expected one of the history's values ({known}), got {name!r}")
     first = next(iter(getattr(history, "epoch", ())), 0) + 1
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     drawn = 0
     for i, name in enumerate(keys):
         # A single value's two curves differ in colour, several values in colour from each other.
-        colours = (_BLUE, _ORANGE) if len(keys) == 1 else (_COLOURS[i % len(_COLOURS)],) * 2
+        colours = (BLUE, ORANGE) if len(keys) == 1 else (_COLOURS[i % len(_COLOURS)],) * 2
         for kind, (prefix, style) in enumerate((("", "-"), ("val_", "--"))):
             if prefix + name not in values:
                 continue
@@ -105,10 +113,16 @@ def plot_history(
     ax.set_xlabel("epoch")
     ax.set_ylabel(keys[0].replace("_", " ") if len(keys) == 1 else "")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _plain_frame(ax)
-    ax.grid(axis="y", which="major", color=_FAINT, linewidth=0.8)
+    set_plain_frame(ax)
+    ax.grid(axis="y", which="major", color=FAINT, linewidth=0.8)
     if drawn > 1:
-        ax.legend(frameon=False, labelcolor=_INK)
+        # Several values leave no corner free: theirs stands above the curves.
+        above: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1),
+            "ncols": min(len(keys), 3),
+        }
+        ax.legend(frameon=False, labelcolor=INK, **(above if len(keys) > 1 else {}))
     return ax
 
 
@@ -152,7 +166,7 @@ def plot_confusion(
     names = [str(name) for name in (range(n_classes) if labels is None else labels)]
     if len(names) != n_classes:
         raise ValueError(f"labels: expected {n_classes}, one per class, got {len(names)}")
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
 
     right = np.eye(n_classes, dtype=bool)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -167,18 +181,18 @@ def plot_confusion(
     for row, column in np.argwhere(counts):
         ax.text(
             column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size,
-            color=_INK, fontweight="bold" if row == column else "normal",
+            color=INK, fontweight="bold" if row == column else "normal",
         )  # fmt: skip
     ax.set_xticks(range(n_classes), names)
     ax.set_yticks(range(n_classes), names)
     edges = np.arange(n_classes + 1) - 0.5
     ax.set_xticks(edges, minor=True)
     ax.set_yticks(edges, minor=True)
-    ax.grid(which="minor", color=_FAINT, linewidth=0.8)
-    ax.tick_params(which="both", length=0, colors=_INK)
+    ax.grid(which="minor", color=FAINT, linewidth=0.8)
+    ax.tick_params(which="both", length=0, colors=INK)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("predicted", color=_INK)
-    ax.set_ylabel("true", color=_INK)
+    ax.set_xlabel("predicted", color=INK)
+    ax.set_ylabel("true", color=INK)
     return ax
 
 
@@ -231,7 +245,7 @@ def plot_mistakes(
             raise ValueError(f"{expected}, got {values.shape}")
     if n_columns < 1:
         raise ValueError(f"n_columns: expected at least 1, got {n_columns}")
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     ax.set_axis_off()
 
     gap = 0.06
@@ -242,13 +256,13 @@ def plot_mistakes(
         bottom = top + 1 - 2 * gap
         ax.imshow(picture, cmap="gray_r", extent=(left, right, bottom, top))
         ax.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_FAINT)
+            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=FAINT)
         )
         # The two texts meet left of the middle, so that together they stand under it.
         middle = ((left + right) / 2, bottom + _CAPTION / 2 + gap / 2)
         for text, side, colour, size, weight in (
-            (f"{answers[index]}", "right", _RED, 12, "bold"),
-            (f" not {truths[index]}", "left", _MUTED, 9, "normal"),
+            (f"{answers[index]}", "right", RED, 12, "bold"),
+            (f" not {truths[index]}", "left", MUTED, 9, "normal"),
         ):
             ax.annotate(
                 text, middle, (-10, 0), textcoords="offset points", ha=side, va="center_baseline",
@@ -317,7 +331,7 @@ def plot_demo(
         heights.append(n_rows * (width - 0.4) / n_columns * (1 + _CAPTION) + 0.5)
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)
     figure = Figure(figsize=(width, sum(heights)), dpi=150, layout=layout)
-    figure.suptitle(title, fontsize=17, fontweight="bold", color=_INK)
+    figure.suptitle(title, fontsize=17, fontweight="bold", color=INK)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     loss_ax, matrix_ax = parts[0].subplots(1, 2, width_ratios=[1.15, 1])
 
@@ -332,14 +346,14 @@ def plot_demo(
         loss_ax.yaxis.set_major_formatter("{x:g}")
     else:
         loss_ax.set_ylim(bottom=0)
-    _heading(loss_ax, "Loss per epoch" + (", log scale" if logarithmic else ""))
+    set_heading(loss_ax, "Loss per epoch" + (", log scale" if logarithmic else ""))
 
     n_classes = int(max(truths.max(), answers.max())) + 1 if labels is None else len(labels)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(matrix, (truths, answers), 1)
     plot_confusion(matrix, matrix_ax, labels=labels)
     heading = f"What it said of the {len(truths):,} test images"
-    _heading(matrix_ax, heading if n_rows else f"{heading}: all right")
+    set_heading(matrix_ax, heading if n_rows else f"{heading}: all right")
     if not n_rows:
         return figure
 
@@ -350,25 +364,5 @@ def plot_demo(
         n_columns=n_columns,
     )  # fmt: skip
     count = f"The {len(wrong)}" if len(shown) == len(wrong) else f"{len(shown)} of {len(wrong):,}"
-    _heading(gallery_ax, f"{count} it got wrong, those it was surest of first")
+    set_heading(gallery_ax, f"{count} it got wrong, those it was surest of first")
     return figure
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    return pyplot.subplots()[1]
-
-
-def _heading(ax: Axes, text: str) -> None:
-    ax.set_title(text, loc="left", fontsize=12, color=_INK, pad=10)
-
-
-def _plain_frame(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(_MUTED)
-    ax.tick_params(which="both", colors=_MUTED, labelcolor=_INK)
-    ax.xaxis.label.set_color(_INK)
-    ax.yaxis.label.set_color(_INK)

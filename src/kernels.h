@@ -261,6 +261,20 @@ static inline void cymlp_correct_nadam(cymlp_step *step, double t, double moment
     step->g_scale = (1 - mu) / (1 - product);
 }
 
+/* Whether f(0) = 0. */
+static inline int cymlp_keeps_zeros(enum cymlp_activation activation) {
+    switch (activation) {
+    case CYMLP_SIGMOID:
+    case CYMLP_SOFTMAX:
+    case CYMLP_SOFTPLUS:
+    case CYMLP_HARD_SIGMOID:
+    case CYMLP_EXPONENTIAL:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
 /* y = f(z), where y may be z. alpha is the activation's own parameter, if it has one. */
 typedef void cymlp_activate(size_t n_rows, size_t n_units, double alpha, const void *z__bo,
                             size_t z_stride, void *y__bo, size_t y_stride);

@@ -57,7 +57,12 @@ STACKS = {
         Dense(3),
     ],
     "no bias": [Dense(9, "tanh", use_bias=False), Dense(3, use_bias=False)],
-    "softmax behind norm": [Dense(9, "relu"), Dense(3), LayerNormalization(), Activation("softmax")],
+    "softmax behind norm": [
+        Dense(9, "relu"),
+        Dense(3),
+        LayerNormalization(),
+        Activation("softmax"),
+    ],
 }
 
 
@@ -404,6 +409,16 @@ def test_max_norm(isa, n_threads):
     np.testing.assert_allclose(net.gradients(X, y)[0], expected[0], rtol=1e-10, atol=1e-13)
 
 
+def test_max_norm_holds_for_averages():
+    layers = [Dense(70, kernel_constraint=MaxNorm(0.8)), Dense(3)]
+    net, X, y = make(layers, optimizer=SGD(learning_rate=0.05, ema_decay=0.5))
+    net.train_on_batch(X, y)  # an average begins with the first values
+    assert np.linalg.norm(net.get_weights()[0], axis=0).max() == pytest.approx(0.8)
+    assert_bitwise_equal(net.averaged_weights(), net.get_weights())
+    net.train_on_batch(X, y)
+    assert np.linalg.norm(net.averaged_weights()[0], axis=0).max() <= 0.8 * (1 + 1e-12)
+
+
 @pytest.mark.parametrize(
     ("regularizer", "value", "slope"),
     [
@@ -484,7 +499,8 @@ def test_own_activation_that_fails_leaves_the_last_batch(broken):
     functions = {"forward": np.tanh, "derivative": lambda z: 1 - np.tanh(z) ** 2, broken: fail}
     stack = [Dense(9, PythonActivation(**functions, name="mine")), Dense(3)]
     net, X, y = make(stack, 40, optimizer="adam")
-    reference, _, _ = make([Dense(9, own("tanh")), Dense(3)], 40, optimizer="adam")
+    whole = PythonActivation(np.tanh, lambda z: 1 - np.tanh(z) ** 2)
+    reference, _, _ = make([Dense(9, whole), Dense(3)], 40, optimizer="adam")
     with pytest.raises(RuntimeError, match="I give up"):
         net.fit(X, y, batch_size=4, shuffle=False, verbose=0)
     reference.fit(X[:20], y[:20], batch_size=4, shuffle=False, verbose=0)
@@ -507,10 +523,14 @@ def test_own_activation_must_return_what_it_was_given(wrong):
 
 
 def torch_twin(torch, net):
-    """Return a torch module with a net's layers and weights."""
+    """Return a torch module with a net's layers and weights, and where it has what net has.
+
+    The second is a list in the order of get_weights: a module, and an attribute's name.
+    """
     nn = torch.nn
     weights = iter([torch.tensor(w) for w in net.get_weights()])
     functions = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+    places = []
 
     class Add(nn.Module):
         def __init__(self, stack, projection):
@@ -523,9 +543,27 @@ def torch_twin(torch, net):
     def dense(n_inputs, n_units, bias=True):
         layer = nn.Linear(n_inputs, n_units, bias=bias, dtype=torch.float64)
         layer.weight.data = next(weights).T.contiguous()
+        places.append((layer, "weight"))
         if bias:
             layer.bias.data = next(weights)
+            places.append((layer, "bias"))
         return layer
+
+    def norm(layer, width):
+        is_batch = isinstance(layer, BatchNormalization)
+        kind, more = (
+            (nn.BatchNorm1d, {"momentum": 1 - layer.momentum})
+            if is_batch
+            else (
+                nn.LayerNorm,
+                {},
+            )
+        )
+        module = kind(width, eps=layer.epsilon, dtype=torch.float64, **more)
+        for name in ("weight", "bias", *(["running_mean", "running_var"] * is_batch)):
+            getattr(module, name).data = next(weights)
+            places.append((module, name))
+        return module
 
     def convert(layers, width):
         modules = []
@@ -533,55 +571,30 @@ def torch_twin(torch, net):
             if isinstance(layer, Dense):
                 modules.append(dense(width, layer.units))
                 width = layer.units
-                if layer.activation.name != "identity":
-                    modules.append(functions[layer.activation.name]())
-            elif isinstance(layer, Activation):
-                modules.append(functions[layer.activation.name]())
             elif isinstance(layer, Residual):
                 stack, top = convert(layer.layers, width)
                 modules.append(Add(stack, dense(width, top, False) if top != width else None))
                 width = top
-            else:
-                batch = isinstance(layer, BatchNormalization)
-                options = {"eps": layer.epsilon, "dtype": torch.float64}
-                if batch:
-                    module = nn.BatchNorm1d(width, momentum=1 - layer.momentum, **options)
-                else:
-                    module = nn.LayerNorm(width, **options)
-                module.weight.data, module.bias.data = next(weights), next(weights)
-                if batch:
-                    module.running_mean, module.running_var = next(weights), next(weights)
-                modules.append(module)
+            elif not isinstance(layer, Activation):
+                modules.append(norm(layer, width))
+            name = getattr(getattr(layer, "activation", None), "name", "identity")
+            if name != "identity":
+                modules.append(functions[name]())
         return nn.Sequential(*modules), width
 
-    return convert(net.layers, N_INPUTS)[0]
+    return convert(net.layers, N_INPUTS)[0], places
 
 
-def torch_arrays(module):
-    """Return weights and gradients in the order of get_weights."""
-    values, gradients = [], []
-    for part in module.children():
-        if hasattr(part, "stack"):
-            for inner in [part.stack, *([part.projection] if part.projection else [])]:
-                more = torch_arrays(inner if inner is part.stack else [inner])
-                values += more[0]
-                gradients += more[1]
-        else:
-            own = _own_arrays(part)
-            values += own[0]
-            gradients += own[1]
-    return values, gradients
-
-
-def _own_arrays(part):
-    values = [p for p in (getattr(part, "weight", None), getattr(part, "bias", None)) if p is not None]
-    gradients = [p.grad for p in values]
-    if getattr(part, "running_mean", None) is not None:
-        values += [part.running_mean, part.running_var]
-        gradients += [part.running_mean * 0, part.running_var * 0]
-    turn = part.__class__.__name__ == "Linear"
-    arrays = [[a.detach().numpy() for a in some] for some in (values, gradients)]
-    return [[a.T if turn and a.ndim == 2 else a for a in some] for some in arrays]
+def torch_arrays(places, *, gradients=False):
+    """Return weights or gradients in the order and the shapes of get_weights."""
+    arrays = []
+    for module, name in places:
+        array = getattr(module, name)
+        if gradients:
+            array = array * 0 if name.startswith("running") else array.grad
+        array = array.detach().numpy()
+        arrays.append(array.T if array.ndim == 2 else array)
+    return arrays
 
 
 @pytest.mark.parametrize(
@@ -598,7 +611,7 @@ def test_against_torch(stack):
     """Forward pass, loss, gradients and moving averages, training and not."""
     torch = pytest.importorskip("torch")
     net, X, y = make(stack, 37, optimizer=SGD(learning_rate=0.05))
-    module = torch_twin(torch, net)
+    module, places = torch_twin(torch, net)
     inputs, targets = torch.tensor(X), torch.tensor(y)
     module.eval()
     np.testing.assert_allclose(net.predict(X), module(inputs).detach().numpy(), rtol=1e-10)
@@ -610,10 +623,10 @@ def test_against_torch(stack):
         gradients = net.gradients(X, y, training=True)
         assert net.train_on_batch(X, y) == pytest.approx(loss.item(), rel=1e-9)
         loss.backward()
-        for gradient, by_torch in zip(gradients, torch_arrays(module)[1], strict=True):
+        for gradient, by_torch in zip(gradients, torch_arrays(places, gradients=True), strict=True):
             np.testing.assert_allclose(gradient, by_torch, rtol=1e-7, atol=1e-11)
         optimizer.step()
-    for w, by_torch in zip(net.get_weights(), torch_arrays(module)[0], strict=True):
+    for w, by_torch in zip(net.get_weights(), torch_arrays(places), strict=True):
         np.testing.assert_allclose(w, by_torch, rtol=1e-7, atol=1e-10)
     module.eval()
     np.testing.assert_allclose(net.predict(X), module(inputs).detach().numpy(), rtol=1e-7)
@@ -670,7 +683,13 @@ def test_values_that_do_not_fit_name_the_layer():
 
 
 def test_layers_are_frozen_and_hashable():
-    layers = [Dense(3), Dropout(0.5), BatchNormalization(), Residual([Dense(3)]), Activation("relu")]
+    layers = [
+        Dense(3),
+        Dropout(0.5),
+        BatchNormalization(),
+        Residual([Dense(3)]),
+        Activation("relu"),
+    ]
     assert len({hash(layer) for layer in layers}) == len(layers)
     assert Residual([Dense(3)]) == Residual((Dense(3),))
     with pytest.raises(AttributeError):
@@ -705,8 +724,8 @@ def test_ctrl_c_between_the_parts_of_a_batch(n_threads):
         from cymlp import Sequential
         from cymlp.layers import BatchNormalization, Dense
         rng = np.random.default_rng(0)
-        X, y = rng.standard_normal((4000, 600)), rng.standard_normal((4000, 1))
-        layers = [Dense(900, "relu"), BatchNormalization(), Dense(900, "relu"), Dense(1)]
+        X, y = rng.standard_normal((1000, 300)), rng.standard_normal((1000, 1))
+        layers = [Dense(300, "relu"), BatchNormalization(), Dense(300, "relu"), Dense(1)]
         net = Sequential(layers, random_state=0)
         net.compile("sgd", "squared_error")
         options = dict(batch_size=len(X), shuffle=False, verbose=0)

@@ -77,6 +77,14 @@ def test_history_of_another_value(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["seen", "unseen"]
 
 
+def test_history_of_several_values_hides_no_curve(ax):
+    plot_history(HISTORY, ax, key=["loss", "accuracy"])
+    ax.figure.canvas.draw()
+    assert len(ax.lines) == len(ax.get_legend().get_texts()) == 4
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    assert ax.get_legend().get_window_extent().y1 <= ax.figure.bbox.y1
+
+
 @pytest.mark.parametrize("values", [[0.5], [], [1.0, np.nan, 2.0], [np.inf, 1.0], [1.0] * 500])
 def test_history_of_any_length_and_value(ax, values):
     plot_history({"loss": values}, ax)

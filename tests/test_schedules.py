@@ -10,7 +10,7 @@ from conftest import assert_bitwise_equal, make_net
 
 from cymlp import schedules
 from cymlp._lower import lower_schedule
-from cymlp._network import SCHEDULES, scheduled
+from cymlp._steps import SCHEDULES, scheduled
 from cymlp.optimizers import SGD, Adam, Rprop
 from cymlp.schedules import (
     Constant,

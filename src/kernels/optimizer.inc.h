@@ -46,9 +46,13 @@ static FORCE_INLINE NAME(factors) NAME(factors_of)(const cymlp_step *step) {
     NAME(factors) f;
     const double l2 = step->l2 + step->weight_decay;
     f.is_penalized = l2 + step->decoupled_decay > 0;
-    f.decays = step->decoupled_decay > 0;
-    f.l2 = vec_set1((REAL)l2);
-    f.kept = vec_set1((REAL)(1 - step->learning_rate * step->decoupled_decay));
+    f.decays = 0;
+    f.l2 = f.kept = vec_zero();
+    if (f.is_penalized) { /* a step of a small network takes less than a hundred operations */
+        f.decays = step->decoupled_decay > 0;
+        f.l2 = vec_set1((REAL)l2);
+        f.kept = vec_set1((REAL)(1 - step->learning_rate * step->decoupled_decay));
+    }
     f.rate = vec_set1((REAL)step->learning_rate);
     f.momentum = vec_set1((REAL)step->momentum);
     f.beta_1 = vec_set1((REAL)step->beta_1);
@@ -247,18 +251,24 @@ static void NAME(update_shaped)(cymlp_update *update, size_t n, const void *g__n
 
 /* By x^T delta, the gradient of a single row, for some rows of a panel of parameters; a gradient
  * that is neither clipped nor of an L1 penalty. */
-#define OUTER(NAME_OF_IT, CODE)                                                            \
-    static void NAME(NAME_OF_IT##_outer)(                                                  \
-        size_t n_rows, size_t width, const REAL *x__i, const REAL *delta__p, REAL *w__ip,  \
-        REAL *const slots__ip[CYMLP_N_SLOTS], const cymlp_step *step) {                    \
-        const NAME(factors) f = NAME(factors_of)(step);                                    \
-        for (size_t i = 0; i < n_rows; i++) {                                              \
-            const vec xi = vec_set1(x__i[i]);                                              \
-            for (size_t p = 0; p < width; p += LANES) {                                    \
-                NAME(move)(CODE, f, vec_mul(xi, vec_load(delta__p + p)), w__ip, slots__ip, \
-                           i * width + p, LANES);                                          \
-            }                                                                              \
-        }                                                                                  \
+#define OUTER_ROWS(CODE)                                                               \
+    for (size_t i = 0; i < n_rows; i++) {                                              \
+        const vec xi = vec_set1(x__i[i]);                                              \
+        for (size_t p = 0; p < width; p += LANES) {                                    \
+            NAME(move)(CODE, f, vec_mul(xi, vec_load(delta__p + p)), w__ip, slots__ip, \
+                       i * width + p, LANES);                                          \
+        }                                                                              \
+    }
+#define OUTER(NAME_OF_IT, CODE)                                                           \
+    static void NAME(NAME_OF_IT##_outer)(                                                 \
+        size_t n_rows, size_t width, const REAL *x__i, const REAL *delta__p, REAL *w__ip, \
+        REAL *const slots__ip[CYMLP_N_SLOTS], const cymlp_step *step) {                   \
+        const NAME(factors) f = NAME(factors_of)(step);                                   \
+        if (f.is_penalized) {                                                             \
+            OUTER_ROWS(CODE)                                                              \
+        } else {                                                                          \
+            OUTER_ROWS(CODE)                                                              \
+        }                                                                                 \
     }
 
 OPTIMIZER(sgd, CYMLP_SGD)
@@ -283,6 +293,7 @@ OUTER(adam, CYMLP_ADAM)
 
 #undef OPTIMIZER
 #undef OUTER
+#undef OUTER_ROWS
 
 static void NAME(move_average)(size_t n, double decay, const void *w__n, void *average__n) {
     const vec kept = vec_set1((REAL)decay);

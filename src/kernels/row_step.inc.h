@@ -144,9 +144,7 @@ static double NAME(backward_kernel)(const cymlp_row_layer *layer, const REAL *x_
 /* The columns that an activation takes: whole vectors, which are faster, where it keeps the zeros
  * behind the last unit. A narrow layer above reads them. */
 static FORCE_INLINE size_t NAME(activated)(const cymlp_row_layer *layer) {
-    const enum cymlp_activation f = layer->activation;
-    return f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? layer->n_units
-                                                    : NAME(whole_vecs)(layer->n_units);
+    return cymlp_keeps_zeros(layer->activation) ? NAME(whole_vecs)(layer->n_units) : layer->n_units;
 }
 
 static void NAME(forward_row)(const cymlp_row_network *network, const REAL *x__i) {

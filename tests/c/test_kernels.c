@@ -692,17 +692,107 @@ static void test_all_finite(void) {
 
 static wide logistic(wide z) { return z < 0 ? expl(z) / (1 + expl(z)) : 1 / (1 + expl(-z)); }
 
+static wide softplus(wide z) { return larger(z, 0) + log1pl(expl(-fabsl(z))); }
+
+static wide normal_below(wide z) { return erfcl(-z / sqrtl(2)) / 2; }
+
+static const double alpha = 0.25; /* of activations that have a parameter; exact in either dtype */
+static const wide selu_scale = 1.0507009873554804934193349852946L;
+static const wide selu_alpha = 1.6732632423543772848170429916717L;
+static const wide gate_slope = 1.5957691216057307117597842397375L; /* 2 sqrt(2 / pi) */
+
+/* f(z) for all but softmax. */
+static wide activated(enum cymlp_activation f, wide z) {
+    switch (f) {
+    case CYMLP_RELU:
+        return larger(z, 0);
+    case CYMLP_SIGMOID:
+        return logistic(z);
+    case CYMLP_TANH:
+        return tanhl(z);
+    case CYMLP_LEAKY_RELU:
+        return z > 0 ? z : (wide)alpha * z;
+    case CYMLP_ELU:
+        return z > 0 ? z : (wide)alpha * expm1l(z);
+    case CYMLP_SELU:
+        return selu_scale * (z > 0 ? z : selu_alpha * expm1l(z));
+    case CYMLP_GELU:
+        return z * normal_below(z);
+    case CYMLP_GELU_TANH:
+        return z * logistic(gate_slope * (z + 0.044715L * z * z * z));
+    case CYMLP_SILU:
+        return z * logistic(z);
+    case CYMLP_MISH:
+        return z * tanhl(softplus(z));
+    case CYMLP_SOFTPLUS:
+        return softplus(z);
+    case CYMLP_SOFTSIGN:
+        return z / (1 + fabsl(z));
+    case CYMLP_HARD_SIGMOID:
+        return (z < -3 ? 0 : z > 3 ? 6 : z + 3) / 6;
+    case CYMLP_EXPONENTIAL:
+        return expl(z);
+    default:
+        return z;
+    }
+}
+
+/* f'(z), given what the activation keeps, for all but softmax. */
+static wide slope(enum cymlp_activation f, wide kept) {
+    const wide s = logistic(kept), t = tanhl(softplus(kept));
+    const wide gate = logistic(gate_slope * (kept + 0.044715L * kept * kept * kept));
+    switch (f) {
+    case CYMLP_RELU:
+        return kept > 0;
+    case CYMLP_SIGMOID:
+        return kept * (1 - kept);
+    case CYMLP_TANH:
+        return 1 - kept * kept;
+    case CYMLP_LEAKY_RELU:
+        return kept > 0 ? 1 : (wide)alpha;
+    case CYMLP_ELU:
+        return kept > 0 ? 1 : kept + (wide)alpha;
+    case CYMLP_SELU:
+        return kept > 0 ? selu_scale : kept + selu_scale * selu_alpha;
+    case CYMLP_GELU:
+        return normal_below(kept) + kept * expl(-kept * kept / 2) * gate_slope / 4;
+    case CYMLP_GELU_TANH:
+        return gate + kept * gate * (1 - gate) * gate_slope * (1 + 0.134145L * kept * kept);
+    case CYMLP_SILU:
+        return s * (1 + kept * (1 - s));
+    case CYMLP_MISH:
+        return t + kept * s * (1 - t * t);
+    case CYMLP_SOFTPLUS:
+        return 1 - expl(-kept);
+    case CYMLP_SOFTSIGN:
+        return (1 - fabsl(kept)) * (1 - fabsl(kept));
+    case CYMLP_HARD_SIGMOID:
+        return kept > 0 && kept < 1 ? 1.0L / 6 : 0;
+    case CYMLP_EXPONENTIAL:
+        return kept;
+    default:
+        return 1;
+    }
+}
+
+/* How large the error of f(z) may be, in eps. gelu_tanh's grows with its cubic. */
+static wide ulps_of(enum cymlp_activation f, wide z) {
+    return f == CYMLP_IDENTITY || f == CYMLP_RELU  ? 0
+           : f == CYMLP_LEAKY_RELU                 ? 0.5L
+           : f == CYMLP_GELU_TANH && z < 0         ? 3 - 5 * (z + 0.044715L * z * z * z)
+           : f == CYMLP_GELU                       ? 5
+           : f == CYMLP_SELU                       ? 3.5L
+           : f == CYMLP_SIGMOID || f == CYMLP_TANH ? 2
+                                                   : 3;
+}
+
 /* y = f(z) of one row, and how large a result's error may be, in eps. */
 static void activate_row(enum cymlp_activation f, size_t n, const void *z, wide *y, wide *ulps) {
     wide high = get(z, 0), sum = 0;
     for (size_t o = 0; o < n; o++) {
-        const wide x = get(z, o);
-        high = larger(high, x);
-        y[o] = f == CYMLP_RELU      ? larger(x, 0)
-               : f == CYMLP_SIGMOID ? logistic(x)
-               : f == CYMLP_TANH    ? tanhl(x)
-                                    : x;
-        ulps[o] = f == CYMLP_IDENTITY || f == CYMLP_RELU ? 0 : 2;
+        high = larger(high, get(z, o));
+        y[o] = activated(f, get(z, o));
+        ulps[o] = ulps_of(f, get(z, o));
     }
     if (f == CYMLP_SOFTMAX) {
         for (size_t o = 0; o < n; o++) {
@@ -720,6 +810,7 @@ enum { MOST_UNITS = 70 };
 
 static void test_activate(void) {
     wide expected[MOST_UNITS], ulps[MOST_UNITS];
+    const wide least = dtype == CYMLP_FLOAT32 ? (wide)FLT_MIN : (wide)DBL_MIN;
     for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
         for (size_t n = 1; n < MOST_UNITS; n++) {
             const size_t n_rows = 1 + n * 5 % 37, stride = n + 3;
@@ -727,17 +818,17 @@ static void test_activate(void) {
             void *z = matrix(n_rows, n, stride, -range, range), *y = copy(z, n_rows * stride);
             void *alone = array(n);
             now("activation %d of %zu rows, %zu units", f, n_rows, n);
-            k->activate[f](n_rows, n, 0, y, stride, y, stride);
+            k->activate[f](n_rows, n, alpha, y, stride, y, stride);
             for (size_t b = 0; b < n_rows; b++) {
-                memcpy(alone, element(z, b * stride), n * k->item_size);
-                k->activate[f](1, n, 0, alone, n, alone, n);
+                k->activate[f](1, n, alpha, element(z, b * stride), n, alone, n);
                 EXPECT(!memcmp(alone, element(y, b * stride), n * k->item_size),
                        "other than the row alone", b);
                 activate_row(f, n, element(z, b * stride), expected, ulps);
                 for (size_t o = 0; o < n; o++) {
                     expect_near(get(y, b * stride + o), expected[o],
-                                ulps[o] * eps * expected[o] * (expected[o] < 0 ? -1 : 1), "y",
-                                b * stride + o);
+                                fabsl(expected[o]) < least ? least
+                                                           : ulps[o] * eps * fabsl(expected[o]),
+                                "y", b * stride + o);
                 }
             }
             expect_gaps(y, n_rows, n, stride);
@@ -758,16 +849,33 @@ static void test_activate_extremes(void) {
         for (size_t o = 0; o < N; o++) {
             put(z, o, large[(o + j) % N]);
         }
-        k->activate[f](1, N, 0, z, N, z, N);
+        void *kept = copy(z, N), *d = matrix(1, N, N, 1, 1);
+        k->activate[f](1, N, alpha, z, N, z, N);
         for (size_t o = 0; o < N; o++) {
-            const wide y = get(z, o), x = large[(o + j) % N];
-            EXPECT(!isnan(y) && (f <= CYMLP_RELU || fabsl(y) <= 1), "y", o);
-            if (f == CYMLP_SIGMOID) {
-                expect_near(y, logistic(x), 2 * eps, "y", o);
-            } else if (f == CYMLP_TANH) {
-                expect_near(y, tanhl(x), 2 * eps, "y", o);
+            const wide y = get(z, o), x = get(kept, o);
+            if (f == CYMLP_SOFTMAX) {
+                EXPECT(y >= 0 && y <= 1, "y", o);
+            } else if (fabsl(activated(f, x)) > most) {
+                EXPECT(isinf(y), "y", o);
+            } else {
+                expect_near(y, activated(f, x),
+                            ulps_of(f, x) * eps * larger(1, fabsl(activated(f, x))), "y", o);
             }
         }
+        k->activate_backward[f](1, N, alpha, cymlp_keeps_z(f) ? kept : z, N, d, N);
+        for (size_t o = 0; o < N; o++) {
+            EXPECT(!isnan(get(d, o)) || isinf(get(z, o)), "d", o);
+        }
+        done();
+    }
+}
+
+static void test_activation_of_zero(void) {
+    for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
+        void *z = matrix(1, 2, 2, 0, 0);
+        now("activation %d of zero", f);
+        k->activate[f](1, 2, alpha, z, 2, z, 2);
+        EXPECT(cymlp_keeps_zeros((enum cymlp_activation)f) == (get(z, 0) == 0), "y", 0);
         done();
     }
 }
@@ -776,12 +884,15 @@ static void test_activate_backward(void) {
     for (int f = 0; f < CYMLP_N_ACTIVATIONS; f++) {
         for (size_t n = 1; n < MOST_UNITS; n++) {
             const size_t n_rows = 1 + n % 4, y_stride = n + 3, d_stride = n + 1;
-            const wide low = f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX ? 0 : -1;
-            void *y = matrix(n_rows, n, y_stride, low, 1);
+            const int keeps_z = cymlp_keeps_z((enum cymlp_activation)f);
+            const wide low = keeps_z                                                           ? -9
+                             : f == CYMLP_SIGMOID || f == CYMLP_SOFTMAX || f == CYMLP_SOFTPLUS ? 0
+                                                                                               : -1;
+            void *y = matrix(n_rows, n, y_stride, low, keeps_z ? 9 : 1);
             void *d = matrix(n_rows, n, d_stride, -1, 1), *before = copy(d, n_rows * d_stride);
             put(y, n / 2, 0); /* where ReLU has its edge */
             now("derivative of activation %d of %zu units", f, n);
-            k->activate_backward[f](n_rows, n, 0, y, y_stride, d, d_stride);
+            k->activate_backward[f](n_rows, n, alpha, y, y_stride, d, d_stride);
             for (size_t b = 0; b < n_rows; b++) {
                 wide dot = 0, size = 0;
                 for (size_t o = 0; o < n; o++) {
@@ -791,11 +902,8 @@ static void test_activate_backward(void) {
                 }
                 for (size_t o = 0; o < n; o++) {
                     const wide v = get(y, b * y_stride + o), g = get(before, b * d_stride + o);
-                    const wide expected = f == CYMLP_RELU      ? (v > 0 ? g : 0)
-                                          : f == CYMLP_SIGMOID ? g * v * (1 - v)
-                                          : f == CYMLP_TANH    ? g * (1 - v * v)
-                                          : f == CYMLP_SOFTMAX ? v * (g - dot)
-                                                               : g;
+                    const wide expected =
+                        f == CYMLP_SOFTMAX ? v * (g - dot) : g * slope((enum cymlp_activation)f, v);
                     const wide ulps = f <= CYMLP_RELU      ? 0
                                       : f == CYMLP_SOFTMAX ? ((wide)n + 2) * (fabsl(g) + size)
                                                            : 3 * fabsl(g);
@@ -1659,8 +1767,8 @@ static void delta_below(const cymlp_row_layer *layer, const cymlp_row_layer *bel
     }
     k->dense_row(layer->n_inputs, layer->n_inputs, layer->n_units, layer->delta__o, turned, NULL, 0,
                  below->delta__o);
-    k->activate_backward[below->activation](1, below->n_units, 0, below->y__o, 0, below->delta__o,
-                                            0);
+    k->activate_backward[below->activation](1, below->n_units, below->alpha, below->y__o, 0,
+                                            below->delta__o, 0);
 }
 
 static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer optimizer,
@@ -1696,12 +1804,13 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
             k->dense_row(layers[i].n_units, layers[i].n_units, layers[i].n_inputs, below,
                          layers[i].kernel.values, layers[i].bias.values, 0, layers[i].y__o);
         }
-        k->activate[f](1, layers[i].n_units, 0, layers[i].y__o, 0, layers[i].y__o, 0);
+        k->activate[f](1, layers[i].n_units, layers[i].alpha, layers[i].y__o, 0, layers[i].y__o, 0);
     }
     k->loss[network->loss](1, last->n_units, &network->loss_settings, last->y__o, 0, targets,
                            &scale, &loss, last->delta__o, 0);
     k->accuracy(1, last->n_units, last->y__o, 0, targets, network->accuracy_threshold, &hit);
-    k->activate_backward[last->activation](1, last->n_units, 0, last->y__o, 0, last->delta__o, 0);
+    k->activate_backward[last->activation](1, last->n_units, last->alpha, last->y__o, 0,
+                                           last->delta__o, 0);
     for (size_t i = N_LAYERS; i-- > 0;) {
         const size_t n = kernel_size(&layers[i]);
         const double by = layers[i].l2_per_weight ? weight : 1;
@@ -1715,6 +1824,15 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
     sums->loss += weight * loss;
     sums->hits += weight * hit;
     sums->weight += weight;
+}
+
+/* One of the activations that keep their output. */
+static enum cymlp_activation keeping_y(size_t n) {
+    enum cymlp_activation f = (enum cymlp_activation)(n % CYMLP_N_ACTIVATIONS);
+    while (cymlp_keeps_z(f)) {
+        f = (enum cymlp_activation)((f + 1) % CYMLP_N_ACTIVATIONS);
+    }
+    return f;
 }
 
 static void train_rows_of(const size_t *sizes, size_t turn) {
@@ -1746,7 +1864,8 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
         const size_t whole = whole_vecs(sizes[i + 1]);
         cymlp_row_layer *layer = &layers[i];
         layer->n_inputs = sizes[i], layer->n_units = sizes[i + 1];
-        layer->activation = (enum cymlp_activation)((turn / 2 + i) % CYMLP_N_ACTIVATIONS);
+        layer->activation = keeping_y(turn / 2 + i);
+        layer->alpha = alpha;
         layer->l2 = turn % 3 ? 0.1 * (double)i : 0;
         layer->l2_per_weight = turn % 3 == 2;
         layer->is_narrow = i > 0 && (turn + i) % 3 == 0;
@@ -1827,6 +1946,7 @@ static void (*const tests[])(void) = {
     test_all_finite,
     test_activate,
     test_activate_extremes,
+    test_activation_of_zero,
     test_activate_backward,
     test_loss,
     test_accuracy,

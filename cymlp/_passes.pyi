@@ -1,0 +1,3 @@
+from cymlp._program import Program
+
+class Passes(Program): ...

@@ -1,0 +1,3 @@
+from cymlp._passes import Passes
+
+class Updates(Passes): ...

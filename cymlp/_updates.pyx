@@ -1,0 +1,205 @@
+"""The update of a network's parameters, shared out among the threads of a team.
+
+It is cut into items, parts of an operation's parameters. Each is moved by one thread, by the
+gradient that this sums up for it.
+"""
+
+from libc.math cimport sqrt
+from libc.stdlib cimport calloc, free
+
+from cymlp._batch cimport address
+from cymlp._dense cimport (
+    Norms, dense_apply_item, dense_constrain, dense_gradient_squares, dense_item_norms,
+    dense_update_item, keeps_gradient, n_items, penalty_of)
+from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
+from cymlp._ops cimport (
+    OP_DENSE, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages, norm_update,
+    op_items, uses_batch)
+from cymlp._passes cimport wait_for_team
+from cymlp._steps cimport array_scale, clips_norms, global_scale
+
+# The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
+cdef double OPTIMIZER_ROWS = 20
+
+
+cdef inline int owner(Shares* shares, const Op* op, Py_ssize_t index) noexcept nogil:
+    """The thread that updates an item; asked for all items in turn."""
+    cdef double cost, middle
+    if shares.team == 1:
+        return 0
+    cost = item_parameters(op, index)
+    cost *= shares.first_cost if op == shares.first_layer else shares.cost
+    middle = shares.before + cost / 2
+    shares.before += cost
+    return min(shares.team - 1, <int> (middle * shares.team / shares.total))
+
+
+cdef class Updates(Passes):
+    """A program whose parameters an optimizer moves."""
+
+    def __cinit__(self, Py_ssize_t n_inputs, list ops, dtype, key=(0, 0)):
+        cdef Py_ssize_t k, index
+        cdef const Op* op
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for index in range(op_items(op)):
+                self.n_parameters += item_parameters(op, index)
+            self.has_constraints |= op.dense.max_norm > 0
+        self.gradient_squares = <double*> calloc(self._n_items(), sizeof(double))
+        if self.gradient_squares == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.gradient_squares)
+
+    cdef void _update(
+        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t n_rows, double weight,
+        int optimizer, int thread, int team
+    ) noexcept nogil:
+        """Bring this thread's items of all operations up to date with some rows of the batch."""
+        cdef Py_ssize_t k, index, item = 0
+        cdef const Op* op
+        cdef Inputs below
+        cdef char* scratch = self.scratch + thread * self.scratch_bytes
+        cdef Shares shares = self._shares(run, n_rows, team)
+        cdef Norms unused
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            if op.kind == OP_DENSE:
+                below = self._inputs_of(op, inputs)
+            for index in range(op_items(op)):
+                if owner(&shares, op, index) == thread and not run.stop:
+                    if not op.is_trainable and not keeps_gradient(optimizer):
+                        if op.kind == OP_DENSE:
+                            dense_item_norms(&op.dense, index, &self.norms[item])
+                    elif op.kind == OP_DENSE:
+                        # Slices after the first one do not see the parameters any more.
+                        dense_update_item(
+                            &op.dense, index, n_rows, below, self.tensors[k].delta, op.stride,
+                            weight, optimizer, &run.step, scratch,
+                            &unused if optimizer == CYMLP_ACCUMULATE else &self.norms[item])
+                    else:
+                        norm_update(
+                            self.kernels, self.ops, self.tensors, k, index, n_rows, optimizer,
+                            &run.step, mode, scratch)
+                    if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
+                        self._look(run, thread, <double> n_rows / op_items(op), op)
+                item += 1
+
+    cdef void _apply_gradients(
+        self, Run* run, Py_ssize_t n_rows, int thread, int team
+    ) noexcept nogil:
+        """Move this thread's items of all operations by the gradients in memory."""
+        cdef Py_ssize_t k, index, count, item = 0
+        cdef const Op* op
+        cdef Step step = run.step
+        cdef Shares shares
+        cdef double scale = 1
+        if clips_norms(&self.stepper):
+            self._leave_squares(run, thread, team)
+            wait_for_team(team)
+            scale = global_scale(&self.stepper, self._norm(0, self._n_items()))
+        shares = self._shares(run, 0, team)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            count = op_items(op)
+            for index in range(count):
+                if index == 0:  # kernel or gamma
+                    step.gradient_scale = scale * array_scale(
+                        &self.stepper, self._norm(item, count - 1))
+                if index == count - 1:  # bias or beta
+                    step.gradient_scale = scale * array_scale(
+                        &self.stepper, self._norm(item + count - 1, 1))
+                if owner(&shares, op, index) != thread or not op.is_trainable:
+                    continue
+                if op.kind == OP_DENSE:
+                    dense_apply_item(&op.dense, index, run.optimizer, &step)
+                    continue
+                norm_apply(self.kernels, op, index, run.optimizer, &step)
+                if index == 0 and uses_batch(op, &run.mode):
+                    norm_move_averages(self.kernels, op, &self.tensors[k], n_rows)
+            item += count
+
+    cdef void _leave_squares(self, const Run* run, int thread, int team) noexcept nogil:
+        """Leave the squares of this thread's gradients where all threads add them, in order."""
+        cdef Py_ssize_t k, index, item = 0
+        cdef const Op* op
+        cdef Shares shares = self._shares(run, 0, team)
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            for index in range(op_items(op)):
+                if owner(&shares, op, index) == thread:
+                    if not op.is_trainable:
+                        self.gradient_squares[item] = 0
+                    elif op.kind == OP_DENSE:
+                        self.gradient_squares[item] = dense_gradient_squares(&op.dense, index)
+                    else:
+                        self.gradient_squares[item] = norm_gradient_squares(
+                            self.kernels, op, index)
+                item += 1
+
+    cdef Py_ssize_t _n_items(self) noexcept nogil:
+        cdef Py_ssize_t k, count = 0
+        for k in range(self.n_ops):
+            count += op_items(&self.ops[k])
+        return count
+
+    cdef double _norm(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """The norm of some items' gradient."""
+        cdef Py_ssize_t item
+        cdef double squares = 0
+        for item in range(first, first + count):
+            squares += self.gradient_squares[item]
+        return sqrt(squares)
+
+    cdef void _constrain(self, const Run* run, int thread, int team) noexcept nogil:
+        cdef Py_ssize_t k
+        for k in range(self.n_ops):
+            if self.ops[k].dense.max_norm > 0 and self.ops[k].is_trainable:
+                dense_constrain(
+                    &self.ops[k].dense, run.step.average_decay, thread, team)
+
+    cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
+        """How a team shares out an update of n_rows rows, from the first item on."""
+        cdef Shares shares
+        cdef double first = (self.n_inputs + 1.0) * self._sparse_units()
+        shares.team = team
+        shares.first_layer = &self.ops[0]
+        shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
+        shares.cost = n_rows + OPTIMIZER_ROWS
+        shares.before = 0
+        shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        return shares
+
+    cdef double _penalty(self, double batch_weight) noexcept nogil:
+        """The penalty of the parameters before the update, from the norms that its items left."""
+        cdef Py_ssize_t k, index, last, item = 0
+        cdef const Op* op
+        cdef double penalty = 0
+        cdef Norms of_kernel
+        for k in range(self.n_ops):
+            op = &self.ops[k]
+            if op.kind == OP_DENSE:
+                last = n_items(&op.dense) - 1
+                of_kernel.absolutes = of_kernel.squares = 0
+                for index in range(last):
+                    of_kernel.absolutes += self.norms[item + index].absolutes
+                    of_kernel.squares += self.norms[item + index].squares
+                penalty += penalty_of(&op.dense.kernel_penalty, &of_kernel, batch_weight)
+                penalty += penalty_of(
+                    &op.dense.bias_penalty, &self.norms[item + last], batch_weight)
+            item += op_items(op)
+        return penalty
+
+    cdef _need_gradients(self):
+        """Make room for gradients, once; the caller has entered."""
+        cdef Py_ssize_t k
+        trained = [self._trained(k) for k in range(self.n_ops)]
+        if all(f"{name}_gradient" in self.arrays[k]
+               for k, names in enumerate(trained) for name in names):
+            return
+        gradients = self._new_arrays([[f"{name}_gradient" for name in names] for names in trained])
+        for k in range(self.n_ops):
+            for name in trained[k]:
+                self._parameters(k, name).gradient = address(gradients[k][f"{name}_gradient"])
+            self.arrays[k].update(gradients[k])
