@@ -20,6 +20,15 @@
 #define FORCE_INLINE inline __attribute__((always_inline))
 #endif
 
+/* One copy for all callers, however few they are. */
+#if defined(_MSC_VER)
+#define NO_INLINE __declspec(noinline)
+#elif defined(__clang__)
+#define NO_INLINE __attribute__((noinline))
+#else
+#define NO_INLINE __attribute__((noinline, noclone))
+#endif
+
 /* Before a loop of constant length whose variables must all end up in registers. Clang's plain
  * "unroll" may come after the pass that puts arrays there. */
 #if defined(__clang__)

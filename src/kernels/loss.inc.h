@@ -109,8 +109,48 @@ typedef struct NAME(told) {
 } NAME(told);
 
 /* The loss of outputs y with targets t, and in *slope dL/dy. */
+typedef vec NAME(term)(vec y, vec t, const NAME(told) * told, vec *slope);
+
 #define TERM(NAME_OF_TERM) \
-    static FORCE_INLINE vec NAME_OF_TERM(vec y, vec t, const NAME(told) * told, vec * slope)
+    static vec NAME_OF_TERM(vec y, vec t, const NAME(told) * told, vec * slope)
+
+/* Sums up terms. There is one such loop for all losses: their terms are long enough for a call, and
+ * a loop for each would be half of all the kernels' code. */
+static NO_INLINE void NAME(sum_terms)(NAME(term) * term, size_t n_rows, size_t n_units,
+                                      const cymlp_loss_settings *settings, const void *out__bo,
+                                      size_t out_stride, cymlp_targets targets,
+                                      const double *scale__b, double *loss__b, void *delta__bo,
+                                      size_t delta_stride) {
+    const REAL *unit__o = (const REAL *)settings->unit__o;
+    const size_t side_by_side = LANES / n_units;
+    NAME(told) told = {vec_set1(1), n_units, *settings};
+    vec slope;
+    for (size_t b = 0; side_by_side > 1 && b < n_rows; b += side_by_side) {
+        const size_t rows = n_rows - b < side_by_side ? n_rows - b : side_by_side;
+        REAL y__l[LANES], t__l[LANES], unit__l[LANES], scale__l[LANES], value__l[LANES];
+        NAME(gather_rows)(rows, n_units, (const REAL *)out__bo, out_stride, targets, b, unit__o,
+                          scale__b, y__l, t__l, unit__l, scale__l);
+        told.unit = vec_load(unit__l);
+        vec_store(value__l, term(vec_load(y__l), vec_load(t__l), &told, &slope));
+        vec_store(y__l, vec_mul(vec_load(scale__l), slope));
+        NAME(scatter_rows)(rows, n_units, value__l, y__l, loss__b + b,
+                           (REAL *)delta__bo + b * delta_stride, delta_stride);
+    }
+    for (size_t b = 0; side_by_side <= 1 && b < n_rows; b++) {
+        const REAL *y = (const REAL *)out__bo + b * out_stride;
+        REAL *delta = (REAL *)delta__bo + b * delta_stride;
+        const vec scale = vec_set1((REAL)scale__b[b]);
+        vec sum = vec_zero();
+        FOR_EACH_VEC(o, some, n_units) {
+            told.unit = unit__o ? vec_load(unit__o + o) : vec_set1(1);
+            const vec value = term(NAME(load_up_to)(y + o, some, 1),
+                                   NAME(load_target)(targets, b, o, some), &told, &slope);
+            sum = vec_fma(NAME(live)(some), value, sum);
+            NAME(store_up_to)(delta + o, some, vec_mul(scale, slope));
+        }
+        loss__b[b] = (double)vec_sum(sum);
+    }
+}
 
 /* The kernel of a loss that is the sum of its terms. */
 #define LOSS(NAME_OF_LOSS, NAME_OF_TERM)                                                         \
@@ -118,36 +158,8 @@ typedef struct NAME(told) {
                              const void *out__bo, size_t out_stride, cymlp_targets targets,      \
                              const double *scale__b, double *loss__b, void *delta__bo,           \
                              size_t delta_stride) {                                              \
-        const REAL *unit__o = (const REAL *)settings->unit__o;                                   \
-        const size_t side_by_side = LANES / n_units;                                             \
-        NAME(told) told = {vec_set1(1), n_units, *settings};                                     \
-        vec slope;                                                                               \
-        for (size_t b = 0; side_by_side > 1 && b < n_rows; b += side_by_side) {                  \
-            const size_t rows = n_rows - b < side_by_side ? n_rows - b : side_by_side;           \
-            REAL y__l[LANES], t__l[LANES], unit__l[LANES], scale__l[LANES], value__l[LANES];     \
-            NAME(gather_rows)(rows, n_units, (const REAL *)out__bo, out_stride, targets, b,      \
-                              unit__o, scale__b, y__l, t__l, unit__l, scale__l);                 \
-            told.unit = vec_load(unit__l);                                                       \
-            vec_store(value__l, NAME_OF_TERM(vec_load(y__l), vec_load(t__l), &told, &slope));    \
-            vec_store(y__l, vec_mul(vec_load(scale__l), slope));                                 \
-            NAME(scatter_rows)(rows, n_units, value__l, y__l, loss__b + b,                       \
-                               (REAL *)delta__bo + b * delta_stride, delta_stride);              \
-        }                                                                                        \
-        for (size_t b = 0; side_by_side <= 1 && b < n_rows; b++) {                               \
-            const REAL *y = (const REAL *)out__bo + b * out_stride;                              \
-            REAL *delta = (REAL *)delta__bo + b * delta_stride;                                  \
-            const vec scale = vec_set1((REAL)scale__b[b]);                                       \
-            vec sum = vec_zero();                                                                \
-            FOR_EACH_VEC(o, some, n_units) {                                                     \
-                told.unit = unit__o ? vec_load(unit__o + o) : vec_set1(1);                       \
-                const vec value =                                                                \
-                    NAME_OF_TERM(NAME(load_up_to)(y + o, some, 1),                               \
-                                 NAME(load_target)(targets, b, o, some), &told, &slope);         \
-                sum = vec_fma(NAME(live)(some), value, sum);                                     \
-                NAME(store_up_to)(delta + o, some, vec_mul(scale, slope));                       \
-            }                                                                                    \
-            loss__b[b] = (double)vec_sum(sum);                                                   \
-        }                                                                                        \
+        NAME(sum_terms)(NAME_OF_TERM, n_rows, n_units, settings, out__bo, out_stride, targets,   \
+                        scale__b, loss__b, delta__bo, delta_stride);                             \
     }
 
 static FORCE_INLINE vec NAME(negative)(vec x) { return vec_sub(vec_zero(), x); }
