@@ -27,7 +27,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "linetrace": COVERAGE,
 }
-UNIX_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
+UNIX_FLAGS = ["-std=c11", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 UNIX_WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 UNIX_SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-g"]
 UNIX_SANITIZE += ["-fno-sanitize-recover=undefined"]
@@ -72,7 +72,8 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             (cythonized,) = cythonize(ext, build_dir=build_dir, compiler_directives=DIRECTIVES)
             ext.sources = cythonized.sources
-            ext.extra_compile_args = [*compile_flags, *openmp[0]]
+            level = [] if msvc else ["-O3" if ext.name.endswith("_kernels") else "-O2"]
+            ext.extra_compile_args = [*level, *compile_flags, *openmp[0]]
             ext.extra_link_args = [*link_flags, *openmp[1]]
         super().build_extensions()
 

@@ -14,10 +14,6 @@ from libc.stdlib cimport free, malloc
 from cymlp._kernels cimport (
     Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step)
 
-ctypedef fused real:
-    float
-    double
-
 cdef enum:
     CACHE_LINE = 64
 
@@ -555,13 +551,14 @@ cdef class _Operand:
         self.keep.append(array)
         return <const char*> <size_t> array.ctypes.data
 
-    cdef int point(self, const real[:, :] x) except -1:
-        cdef Py_ssize_t b
-        self.rows = <const void**> malloc((x.shape[0] + 1) * sizeof(void*))
+    cdef int point(self, x) except -1:
+        cdef Py_ssize_t b, n_rows = x.shape[0], stride = x.strides[0]
+        cdef const char* base = self.hold(x)
+        self.rows = <const void**> malloc((n_rows + 1) * sizeof(void*))
         if self.rows == NULL:
             raise MemoryError
-        for b in range(x.shape[0]):
-            self.rows[b] = &x[b, 0]
+        for b in range(n_rows):
+            self.rows[b] = base + b * stride
         return 0
 
 
@@ -579,10 +576,7 @@ cdef _Operand _operand(x, kernel, bias, isa, bint narrow):
     if not narrow:
         out.layer.transposed = <char*> out.hold(pack(out.layer.kernels, kernel.T))
     out.layer.bias.values = <char*> out.hold(pack(out.layer.kernels, bias[None, :]))
-    if x.dtype == np.float32:
-        out.point[float](x)
-    else:
-        out.point[double](x)
+    out.point(x)
     return out
 
 

@@ -200,8 +200,13 @@ def predict(Program program, x, int n_threads=0):
 def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     """Return the averages of loss, with the penalty, and accuracy over the samples."""
     cdef Py_ssize_t b, n_rows = len(x)
-    cdef double[::1] loss = np.empty(n_rows), hit = np.zeros(n_rows)
-    cdef const double[::1] weights = np.ones(n_rows) if weight is None else weight
+    loss_array, hit_array = np.empty(n_rows), np.zeros(n_rows)
+    weight = np.ones(n_rows) if weight is None else np.ascontiguousarray(weight, np.float64)
+    if weight.shape != (n_rows,):
+        raise ValueError("weight does not fit the samples")
+    cdef double* loss = <double*> address(loss_array)
+    cdef double* hit = <double*> address(hit_array)
+    cdef const double* weights = <const double*> address(weight)
     cdef double loss_sum = 0, hits = 0, total = 0
     cdef Samples samples
     cdef Room room
@@ -211,7 +216,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
         program.input_scale)
     team = 1 if program.calls_loss else team_for(program, n_rows, n_threads)
     room = borrow(program, n_rows, team, samples.format)
-    run(program, &samples, room, &loss[0], &hit[0], False, team)
+    run(program, &samples, room, loss, hit, False, team)
     give_back(program, room)
     for b in range(n_rows):
         total += weights[b]

@@ -310,7 +310,7 @@ cdef class Kernels:
         return out
 
     def loss(
-        self, int code, out, target, const double[::1] scale, *, double parameter=0.0,
+        self, int code, out, target, scale, *, double parameter=0.0,
         double smoothing=0.0, unit=None
     ):
         """Return each row's loss and the scaled derivative by `out`.
@@ -334,8 +334,6 @@ cdef class Kernels:
         """
         cdef Py_ssize_t n_rows = out.shape[0], n_units = out.shape[1]
         cdef Targets targets
-        cdef const int32_t[::1] labels
-        cdef size_t[::1] rows
         cdef LossSettings settings
         settings.parameter, settings.smoothing, settings.unit__o = parameter, smoothing, NULL
         if unit is not None:
@@ -350,20 +348,21 @@ cdef class Kernels:
         if target.ndim == 1:
             if target.min() < 0 or target.max() >= n_units:
                 raise ValueError("a label is out of range")
-            labels = target
-            targets.labels__b = &labels[0]
+            target = np.ascontiguousarray(target, np.int32)
+            targets.labels__b = <const int32_t*> <size_t> target.ctypes.data
         else:
             if target.shape[1] != n_units:
                 raise ValueError("target and out must have the same shape")
             first = self._address(target, 2)
             rows = (first + np.arange(n_rows) * target.strides[0]).astype(np.uintp)
-            targets.values__b_o = <const void* const*> &rows[0]
+            targets.values__b_o = <const void* const*> <size_t> rows.ctypes.data
         delta = np.empty((n_rows, n_units), self.dtype)
         values = np.empty(n_rows)
-        cdef double[::1] loss = values
+        scale = np.ascontiguousarray(scale, np.float64)
         self.table.loss[code](
             n_rows, n_units, &settings, <const void*> self._address(out, 2), self._stride(out),
-            targets, &scale[0], &loss[0], <void*> self._address(delta, 2), n_units)
+            targets, <const double*> <size_t> scale.ctypes.data,
+            <double*> <size_t> values.ctypes.data, <void*> self._address(delta, 2), n_units)
         return values, delta
 
     cdef Py_ssize_t _whole(self, Py_ssize_t width) except -1:

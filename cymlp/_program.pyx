@@ -8,6 +8,8 @@ from threading import get_ident
 
 import numpy as np
 
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 
 from libc.stdint cimport int32_t, uint64_t
@@ -430,7 +432,8 @@ cdef class Program:
         """Rows of an operation's outputs as an array, valid as long as the memory is."""
         cdef Py_ssize_t item = self.kernels.item_size
         cdef Py_ssize_t n_bytes = ((n_rows - 1) * stride + self.ops[op].n_units) * item
-        flat = np.frombuffer(<char[:n_bytes]> <char*> rows, self.dtype)
+        flat = np.frombuffer(
+            PyMemoryView_FromMemory(<char*> rows, n_bytes, PyBUF_WRITE), self.dtype)
         return np.lib.stride_tricks.as_strided(
             flat, (n_rows, self.ops[op].n_units), (stride * item, item))
 
@@ -495,7 +498,7 @@ cdef class Program:
         cdef Py_ssize_t b, n_units = self.n_outputs, item = self.kernels.item_size
         cdef Py_ssize_t n_bytes = n_units * item
         cdef char* copied
-        cdef const double[::1] losses
+        cdef const double* losses
         scale = np.empty((n_rows, 1))
         y_pred = np.empty((n_rows, n_units), self.dtype)
         copied = address(y_pred)
@@ -513,7 +516,10 @@ cdef class Program:
         values, slopes = self.loss_function(y_true, y_pred)
         with np.errstate(all="ignore"):
             slopes = np.ascontiguousarray(scale.astype(self.dtype) * slopes)
-        losses = values
+        values = np.ascontiguousarray(values, np.float64)
+        if values.shape != (n_rows,) or slopes.shape != (n_rows, n_units):
+            raise ValueError("a loss must have a value per row and a derivative per output")
+        losses = <const double*> address(values)
         copied = address(slopes)
         for b in range(n_rows):
             rows.loss[row + b] = losses[b]
