@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from report import table
 
 torch: Any = None
 with suppress(ImportError):
-    import torch
+    torch = import_module("torch")
 
 KERNELS = Kernels()
 BATCHES = ((256, 512), (128, 128))
