@@ -61,9 +61,8 @@ class BuildExt(build_ext):
     def build_extensions(self):
         from Cython.Build import cythonize
 
-        msvc = self.compiler.compiler_type == "msvc"
+        msvc, link_flags = self.compiler.compiler_type == "msvc", []
         compile_flags = MSVC_FLAGS if msvc else UNIX_FLAGS + UNIX_WARNINGS
-        link_flags = []
         if SANITIZE and not msvc:
             compile_flags = [*compile_flags, *UNIX_SANITIZE, "-fno-omit-frame-pointer", "-O1"]
             link_flags = UNIX_SANITIZE
@@ -72,8 +71,8 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             (cythonized,) = cythonize(ext, build_dir=build_dir, compiler_directives=DIRECTIVES)
             ext.sources = cythonized.sources
-            level = [] if msvc else ["-O3" if ext.name.endswith("_kernels") else "-O2"]
-            ext.extra_compile_args = [*level, *compile_flags, *openmp[0]]
+            level = "-O3" if ext.name.endswith("_kernels") else "-O2"
+            ext.extra_compile_args = [*([] if msvc else [level]), *compile_flags, *openmp[0]]
             ext.extra_link_args = [*link_flags, *openmp[1]]
         super().build_extensions()
 
@@ -97,6 +96,5 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-others = ["_arrays", "_threads", "_dense", "_batch", "_ops", "_program", "_inference"]
-others += ["_steps", "_passes", "_updates", "_network"]
-setup(ext_modules=[kernels, *map(extension, others)], cmdclass={"build_ext": BuildExt})
+others = "_arrays _threads _dense _batch _ops _program _inference _steps _passes _updates _network"
+setup(ext_modules=[kernels, *map(extension, others.split())], cmdclass={"build_ext": BuildExt})
