@@ -2,6 +2,7 @@
 #   PYTHON     the interpreter that environments are made from   (python3)
 #   VENV       where the working environment stands              (.venv)
 #   TESTS      what `make test` runs, with any pytest options    (everything)
+#   TEST_PROCESSES  in how many processes, 0 for one that a debugger can see (auto)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
 #   ARM_CC     the compiler of `make test-arm`                   (aarch64-linux-gnu-gcc)
 #   ARM_RUN    what runs its programs                            (qemu-aarch64)
@@ -10,6 +11,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+TEST_PROCESSES ?= auto
 BENCH_VENV ?= .venv-bench
 
 BIN := $(abspath $(VENV))/bin
@@ -75,7 +77,7 @@ demo: $(STAMPS)/built ## train on real digits, print the scores, write the pictu
 	$(BIN)/cymlp demo $(DEMO_ARGS)
 
 test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests; show the Python layer's coverage
-	$(PY) -m pytest --cov --cov-report=term $(TESTS)
+	$(PY) -m pytest --numprocesses=$(TEST_PROCESSES) --cov --cov-report=term $(TESTS)
 
 lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(BIN)/ruff check
@@ -123,10 +125,16 @@ coverage: $(TRACED)/.built ## run the suite, counting the lines of the Cython fi
 	$(PY) -m pytest --cov --cov-config=.coveragerc --cov-report=term $(TESTS)
 
 # The kernels with the flags of setup.py, static: no library of the foreign machine is looked for.
-$(ARM)/%: tests/c/%.c $(C_TESTS) $(KERNELS) | arm-tools
+ARM_BUILD := $(ARM_CC) -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas \
+             -Isrc -Itests/c '-DCYMLP_EXPOSE="expose.inc.h"'
+ARM_KERNELS := $(patsubst src/%.c,$(ARM)/src/%.o,$(filter src/%.c,$(KERNELS)))
+
+$(ARM)/src/%.o: src/%.c $(C_TESTS) $(KERNELS) | arm-tools
 	mkdir -p $(@D)
-	$(ARM_CC) -static -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas \
-	-Isrc -Itests/c '-DCYMLP_EXPOSE="expose.inc.h"' $< $(filter src/%.c,$(KERNELS)) -o $@ -lm
+	$(ARM_BUILD) -c $< -o $@
+
+$(ARM)/%: tests/c/%.c $(ARM_KERNELS)
+	$(ARM_BUILD) -static $< $(ARM_KERNELS) -o $@ -lm
 
 arm-tools:
 	@for tool in $(firstword $(ARM_CC)) $(firstword $(ARM_RUN)); do \

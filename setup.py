@@ -61,6 +61,7 @@ class BuildExt(build_ext):
     def build_extensions(self):
         from Cython.Build import cythonize
 
+        self.parallel = self.parallel or os.cpu_count()
         msvc, link_flags = self.compiler.compiler_type == "msvc", []
         compile_flags = MSVC_FLAGS if msvc else UNIX_FLAGS + UNIX_WARNINGS
         if SANITIZE and not msvc:
@@ -78,8 +79,7 @@ class BuildExt(build_ext):
 
     def find_openmp(self, compile_flags, link_flags):
         """Return the OpenMP flags if a program that needs it compiles and links, else ([], [])."""
-        wanted = os.environ.get("CYMLP_OPENMP", "")
-        if wanted == "0":
+        if (wanted := os.environ.get("CYMLP_OPENMP", "")) == "0":
             return [], []
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "openmp.c")

@@ -19,9 +19,9 @@ def axes_or_new(ax: Axes | None, **figure: Any) -> Axes:
     """Return the given axes, or those of a new pyplot figure with some settings."""
     if ax is not None:
         return ax
-    from matplotlib import pyplot
+    import matplotlib.pyplot as plt
 
-    return pyplot.subplots(**figure)[1]
+    return plt.subplots(**figure)[1]
 
 
 def set_heading(ax: Axes, text: str) -> None:

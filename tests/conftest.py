@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -204,29 +205,46 @@ def c_compiler():
     return None
 
 
-def build_c(program, folder):
-    """Compile tests/c/`program`.c with the kernels into a folder and return the binary's path."""
+@pytest.fixture(scope="session")
+def c_program(tmp_path_factory):
+    """Return a function that compiles tests/c/`program`.c with the kernels and gives its path.
+
+    The kernels take a minute to compile, file by file side by side: once for all programs.
+    """
     if SOURCE_TREE is None or os.name != "posix":
         pytest.skip("needs the C sources and a POSIX compiler")
     if c_compiler() is None:
         pytest.skip("no C compiler is installed")
     source = SOURCE_TREE / "src"
     tests = SOURCE_TREE / "tests" / "c"
+    folder = tmp_path_factory.mktemp("c")
     command = [
         *c_compiler(),
         *C_FLAGS,
         f"-I{source}",
         f"-I{tests}",
         '-DCYMLP_EXPOSE="expose.inc.h"',
-        *map(str, [tests / f"{program}.c", source / "dispatch.c"]),
-        *map(str, sorted((source / "isa").glob("*.c"))),
-        "-o",
-        str(folder / program),
-        "-lm",
     ]
-    # Without OpenMP it takes one core and the time of two.
-    for openmp in (["-fopenmp"], []):
-        process = subprocess.run([*command, *openmp], capture_output=True, text=True)
-        if process.returncode == 0:
-            return folder / program
-    raise AssertionError(process.stderr)
+
+    def compiled(path):
+        target = folder / f"{path.stem}.o"
+        subprocess.run([*command, "-c", str(path), "-o", str(target)], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        kernels = list(pool.map(compiled, [source / "dispatch.c", *(source / "isa").glob("*.c")]))
+
+    def build(program):
+        files = [str(tests / f"{program}.c"), *map(str, kernels)]
+        # Without OpenMP it takes one core and the time of two.
+        for openmp in (["-fopenmp"], []):
+            process = subprocess.run(
+                [*command, *openmp, *files, "-o", str(folder / program), "-lm"],
+                capture_output=True,
+                text=True,
+            )
+            if process.returncode == 0:
+                return folder / program
+        raise AssertionError(process.stderr)
+
+    return build

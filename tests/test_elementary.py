@@ -7,12 +7,16 @@ functions are for the compiler. What is said here of the results is in the unit 
 import re
 import subprocess
 
-from conftest import ISAS, build_c
+import pytest
+from conftest import ISAS
+
+# In one process with the other C programs, which share their compiled kernels.
+pytestmark = pytest.mark.xdist_group("c")
 
 
-def test_every_float32(tmp_path):
+def test_every_float32(c_program):
     """Within 2 ulp of the correctly rounded value, NaN for a NaN alone."""
-    process = subprocess.run([build_c("sweep", tmp_path)], capture_output=True, text=True)
+    process = subprocess.run([c_program("sweep")], capture_output=True, text=True)
     print(process.stdout)
     assert process.returncode == 0, process.stdout + process.stderr
     found = re.findall(r"^(\w+) (\w+): ([\d.]+) ulp at ", process.stdout, re.M)
@@ -22,7 +26,7 @@ def test_every_float32(tmp_path):
     assert all(0 < float(ulp) <= 2 for *_, ulp in found)
 
 
-def test_sweep_needs_a_stride_that_makes_sense(tmp_path):
-    process = subprocess.run([build_c("sweep", tmp_path), "0"], capture_output=True, text=True)
+def test_sweep_needs_a_stride_that_makes_sense(c_program):
+    process = subprocess.run([c_program("sweep"), "0"], capture_output=True, text=True)
     assert process.returncode == 2
     assert "STRIDE" in process.stderr

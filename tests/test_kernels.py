@@ -10,7 +10,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import DTYPES, ISAS, assert_within, build_c, row_strided, unaligned
+from conftest import DTYPES, ISAS, assert_within, row_strided, unaligned
 
 from cymlp import _kernels
 from cymlp import _reference as reference
@@ -828,10 +828,10 @@ def test_unknown_isa_and_dtype():
 # ------------------------------------------------------------------------------------------- from C
 
 
-def test_tables_from_c(tmp_path):
+@pytest.mark.xdist_group("c")
+def test_tables_from_c(c_program):
     """The same once more without Python, as `make test-arm` does it for a foreign CPU."""
-    program = build_c("test_kernels", tmp_path)
-    process = subprocess.run([program], capture_output=True, text=True)
+    process = subprocess.run([c_program("test_kernels")], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.split("\n")[:-1] == [
         f"{isa} {dtype}: 0 failures" for isa in ISAS for dtype in DTYPES
