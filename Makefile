@@ -2,6 +2,7 @@
 #   PYTHON     the interpreter that environments are made from   (python3)
 #   VENV       where the working environment stands              (.venv)
 #   TESTS      what `make test` runs, with any pytest options    (everything)
+#   EXTRAS     what tests may use; with dev,compare also PyTorch (dev)
 #   TEST_PROCESSES  in how many processes, 0 for one that a debugger can see (auto)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
 #   ARM_CC     the compiler of `make test-arm`                   (aarch64-linux-gnu-gcc)
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_PROCESSES ?= auto
+EXTRAS ?= dev
 BENCH_VENV ?= .venv-bench
 
 BIN := $(abspath $(VENV))/bin
@@ -63,10 +65,9 @@ $(STAMPS)/built: $(STAMPS)/installed $(KERNELS) $(CYTHON)
 	$(PY) setup.py --quiet build_ext --inplace
 	touch $@
 
-# cymlp is installed already: this adds what its extras name and leaves cymlp alone. With "compare"
-# the tests hold networks against PyTorch, of which its CPU build is enough.
+# cymlp is installed already: this adds what its extras name and leaves cymlp alone.
 $(STAMPS)/dev: $(STAMPS)/installed
-	$(INSTALL) "cymlp[dev,compare]"
+	$(INSTALL) "cymlp[$(EXTRAS)]"
 	touch $@
 
 # ---- work ----
@@ -76,8 +77,8 @@ build: $(STAMPS)/built ## make the environment and compile the core
 demo: $(STAMPS)/built ## train on real digits, print the scores, write the picture
 	$(BIN)/cymlp demo $(DEMO_ARGS)
 
-test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests; show the Python layer's coverage
-	$(PY) -m pytest --numprocesses=$(TEST_PROCESSES) --cov --cov-report=term $(TESTS)
+test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests
+	$(PY) -m pytest --numprocesses=$(TEST_PROCESSES) $(TESTS)
 
 lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(BIN)/ruff check
@@ -118,7 +119,7 @@ $(TRACED)/.built: $(SOURCES) | $(STAMPS)/dev
 	cd $(TRACED) && CYMLP_COVERAGE=1 $(PY) setup.py --quiet build_ext --inplace
 	touch $@
 
-coverage: $(TRACED)/.built ## run the suite, counting the lines of the Cython files too
+coverage: $(TRACED)/.built ## run the suite, counting the lines of Python and Cython
 	rm -rf $(TRACED)/tests $(TRACED)/examples
 	cp -R tests examples $(TRACED)
 	cd $(TRACED) && COVERAGE_CORE=ctrace PYTHONPATH=. \

@@ -10,6 +10,7 @@ CYMLP_COVERAGE   1 builds with line tracing, its C files beside the .pyx files f
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -62,6 +63,14 @@ class BuildExt(build_ext):
         from Cython.Build import cythonize
 
         self.parallel = self.parallel or os.cpu_count()
+        compile_all = self.compiler.compile
+
+        def compile_each(sources, *args, **kwargs):  # setuptools takes a list one by one
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = list(pool.map(lambda s: compile_all([s], *args, **kwargs), sources))
+            return sum(objects, [])
+
+        self.compiler.compile = compile_each
         msvc, link_flags = self.compiler.compiler_type == "msvc", []
         compile_flags = MSVC_FLAGS if msvc else UNIX_FLAGS + UNIX_WARNINGS
         if SANITIZE and not msvc:
