@@ -1,6 +1,7 @@
 """The command line, the demonstration behind it, and the examples, run as a user runs them."""
 
 import gzip
+import importlib
 import os
 import re
 import signal
@@ -219,7 +220,8 @@ def test_demo_follows_its_seed_alone(demo_packages, monkeypatch):
     pictures = []
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: None)
     monkeypatch.setattr(
-        "cymlp.plots.plot_demo", recorded(pictures, sys.modules["cymlp.plots"].plot_demo)
+        "cymlp.plots.plot_demo",
+        recorded(pictures, importlib.import_module("cymlp.plots").plot_demo),
     )
     for seed, threads in ((1, 1), (1, 2), (2, 1)):
         assert cli.main(f"demo --epochs 2 --seed {seed} --threads {threads} --quiet".split()) == 0
