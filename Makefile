@@ -3,7 +3,7 @@
 #   VENV       where the working environment stands              (.venv)
 #   TESTS      what `make test` runs, with any pytest options    (everything)
 #   EXTRAS     what tests may use; with dev,compare also PyTorch (dev)
-#   TEST_PROCESSES  in how many processes side by side; 0: in one     (0)
+#   TEST_PROCESSES  in how many processes, 0 for one that a debugger can see (auto)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
 #   ARM_CC     the compiler of `make test-arm`                   (aarch64-linux-gnu-gcc)
 #   ARM_RUN    what runs its programs                            (qemu-aarch64)
@@ -12,7 +12,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-TEST_PROCESSES ?= 0
+TEST_PROCESSES ?= auto
 EXTRAS ?= dev
 BENCH_VENV ?= .venv-bench
 

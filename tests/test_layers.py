@@ -720,6 +720,7 @@ def test_ctrl_c_between_the_parts_of_a_batch(n_threads):
     process = run_python(
         """
         import signal, sys, threading
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may come ignored
         import numpy as np
         from cymlp import Sequential
         from cymlp.layers import BatchNormalization, Dense

@@ -22,4 +22,4 @@ mkdir "$work/suite"
 cp -R "$tree/tests" "$tree/pyproject.toml" "$work/suite"
 cd "$work/suite"
 "$work/venv/bin/python" -c "import cymlp; print(cymlp.__file__); cymlp.show_config()"
-"$work/venv/bin/pytest" -p no:cacheprovider tests --pyargs cymlp
+"$work/venv/bin/pytest" -p no:cacheprovider --numprocesses=auto tests --pyargs cymlp
