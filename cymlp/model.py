@@ -734,9 +734,13 @@ class Sequential:
         self._require_steps("apply_gradients")
         shapes = self._shapes("apply_gradients")
         arrays = _validate.parameter_list("gradients", gradients, shapes, self.dtype)
-        names = self._names()
-        kept = [i for i, (_, name) in enumerate(names) if not name.startswith("moving")]
-        self._network.apply_gradients([names[i] for i in kept], [arrays[i] for i in kept])
+        parameters = self._parameters("apply_gradients")
+        trained = [
+            ((p.op, p.name), array)
+            for p, array in zip(parameters, arrays, strict=True)
+            if p.is_trained
+        ]
+        self._network.apply_gradients(*zip(*trained, strict=True))
 
     # Inference
 
