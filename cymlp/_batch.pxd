@@ -108,7 +108,7 @@ cdef class Described:
     cdef Py_ssize_t n_outputs
 
 
-cdef char* address(array)
+cdef char* address(array) except? NULL
 
 
 # One block of zeroed memory that arrays are taken from.

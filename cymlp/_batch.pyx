@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
+
 from cymlp._dense cimport all_inputs, ceil_div
 from cymlp._kernels import element
 
@@ -159,8 +161,12 @@ cdef Targets targets_from(
     return out
 
 
-cdef char* address(array):
-    return <char*> <size_t> array.ctypes.data
+cdef char* address(array) except? NULL:
+    """Return where an array begins: sooner than `ctypes` does."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+    PyBuffer_Release(&view)
+    return <char*> view.buf
 
 
 cdef int describe(

@@ -191,7 +191,7 @@ def predict(Program program, x, int n_threads=0):
     out = empty((samples.n_rows, program.ops[program.n_ops - 1].n_units), program.dtype)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
-    room.out[program.n_ops - 1] = data(out)
+    room.out[program.n_ops - 1] = address(out)
     finite = run(program, &samples, room, NULL, NULL, True, team)
     give_back(program, room)
     return out if finite else None
@@ -240,14 +240,6 @@ cdef double penalty(Program program, double batch_weight):
                     &op.dense.bias_penalty if index == n_items(&op.dense) - 1
                     else &op.dense.kernel_penalty, &norms, batch_weight)
     return out
-
-
-cdef char* data(out) except NULL:
-    """Return the address of an array of ours: sooner than `ctypes` does."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-    PyBuffer_Release(&view)
-    return <char*> view.buf
 
 
 cdef int team_for(Program program, Py_ssize_t n_rows, int n_threads) except -1:
@@ -514,7 +506,7 @@ cdef class Predictor:
         if out is None:
             shape = (program.ops[last].n_units,)
             out = empty(shape if given.ndim == 1 else (given.n_rows, *shape), program.dtype)
-            self.room.out[last] = data(out)
+            self.room.out[last] = address(out)
         else:
             self.room.out[last] = wanted(program, out, &given)
         samples = samples_of(&given, program.kernels.item_size, program.input_scale)
