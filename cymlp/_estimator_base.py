@@ -3,62 +3,64 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _validate
+from ._estimator_convert import from_sklearn, to_sklearn
+from ._estimator_fit import HeldOut, Order, Progress, Report
+from ._estimator_network import (
+    HIDDEN_ACTIVATIONS,
+    NORMALIZATIONS,
+    SCHEDULES,
+    Head,
+    build_network,
+    dense_places,
+    hidden_widths,
+    optimizer_for,
+    stack_for,
+)
+from ._fit import Fit, Plan, checked_callbacks
 from ._sklearn import (
     BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
     ConvergenceWarning,
     Interval,
     Options,
     StrOptions,
+    TransformerMixin,
     check_is_fitted,
+    check_optimize_result,
     check_random_state,
     check_sample_weight,
     column_or_1d,
     fit_context,
+    get_scorer,
+    get_scorer_names,
     is_classifier,
     train_test_split,
     validate_data,
 )
-from .activations import Identity, ReLU, Sigmoid, Softmax, Tanh
-from .initializers import GlorotUniform
-from .layers import Dense
-from .losses import BinaryCrossEntropy, CrossEntropy, SquaredError
-from .model import Sequential
-from .optimizers import SGD, Adam
-from .regularizers import L2
+from .activations import BaseActivation
+from .inspection import last_hidden_outputs
+from .optimizers import LBFGS, OPTIMIZERS, Optimizer
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
-    from .activations import BaseActivation
-    from .losses import Loss
+    from .callbacks import Callback
+    from .data import Samples
+    from .layers import Layer
+    from .model import Sequential
 
-_HIDDEN_ACTIVATIONS = {"identity": Identity, "logistic": Sigmoid, "tanh": Tanh, "relu": ReLU}
-
-# scikit-learn draws from U(-l, l) with l = sqrt(2 / (inputs + units)) in a logistic network,
-# sqrt(6 / (inputs + units)) in any other.
-_INITIAL_GAINS = {"identity": 1.0, "logistic": 3**-0.5, "tanh": 1.0, "relu": 1.0}
-
-
-class Head(NamedTuple):
-    """What the kind of target decides: the output layer and the loss."""
-
-    out_activation: str
-    activation: BaseActivation
-    loss: Loss
-
-
-REGRESSION = Head("identity", Identity(), SquaredError())
-ONE_OF_MANY = Head("softmax", Softmax(), CrossEntropy())
-YES_OR_NO = Head("logistic", Sigmoid(), BinaryCrossEntropy())
+_SPARSE = ("csr", "csc")
+_DTYPES = (np.float64, np.float32)
 
 
 @contextmanager
@@ -73,39 +75,59 @@ def unchanged_on_error(estimator: object) -> Iterator[None]:
         raise
 
 
-class BaseMLP(BaseEstimator):
+def is_stochastic(estimator: BaseMLP) -> bool:
+    """Return whether the solver takes batches."""
+    return estimator.solver != "lbfgs" and not isinstance(estimator.solver, LBFGS)
+
+
+def requires_stochastic(estimator: BaseMLP) -> bool:
+    """Raise unless the solver takes batches: for `available_if`."""
+    if not is_stochastic(estimator):
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What classifier and regressor share: everything but the meaning of `y`.
 
-    A subclass says what targets the network is given (`_encode_target`), how a held-out set is
-    scored (`_validation_score`) and what an output row means (`predict`).
+    A subclass says what targets mean to a network (`_head`, `_encode`), how predictions on held-out
+    samples are scored (`_score_outputs`) and what an output row means (`predict`).
     """
 
     loss_: float
     best_loss_: float | None
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
     best_validation_score_: float | None
     n_iter_: int
     t_: int
     n_layers_: int
     n_outputs_: int
     out_activation_: str
-    _network: Sequential
-    _widths: list[int]
+    network_: Sequential
     _no_improvement_count: int
 
     _parameter_constraints: dict[str, list[object]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(_HIDDEN_ACTIVATIONS))],
-        "solver": [StrOptions({"sgd", "adam"})],
+        "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), BaseActivation, list, tuple],
+        "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [
+            StrOptions({"constant", "invscaling", "adaptive", *SCHEDULES}),
+            Schedule,
+        ],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
+        "verbose": ["verbose", StrOptions({"progress"})],
         "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
@@ -118,38 +140,62 @@ class BaseMLP(BaseEstimator):
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
         ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "layers": [list, tuple, None],
+        "n_layers": [Interval(Integral, 1, None, closed="left"), None],
+        "width": [Interval(Integral, 1, None, closed="left"), None],
+        "normalization": [StrOptions(set(NORMALIZATIONS)), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+        "callbacks": [list, tuple, None],
+        "n_jobs": [Integral, None],
     }
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
-        activation: str = "relu",
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer],
+        activation: str | BaseActivation | Sequence[str | BaseActivation],
         *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate_init: float = 0.001,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
+        loss: Any,
+        solver: str | Optimizer,
+        alpha: float,
+        batch_size: int | str,
+        learning_rate: str | Schedule,
+        learning_rate_init: float,
+        power_t: float,
+        max_iter: int,
+        shuffle: bool,
+        random_state: int | np.random.RandomState | None,
+        tol: float,
+        verbose: bool | int | str,
+        warm_start: bool,
+        momentum: float,
+        nesterovs_momentum: bool,
+        early_stopping: bool,
+        validation_fraction: float,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        n_iter_no_change: int,
+        max_fun: int,
+        layers: Sequence[Layer] | None,
+        n_layers: int | None,
+        width: int | None,
+        normalization: str | None,
+        dropout: float,
+        scoring: str | Callable[..., float] | None,
+        callbacks: Sequence[Callback] | None,
+        n_jobs: int | None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.loss = loss
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
+        self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
         self.max_iter = max_iter
         self.shuffle = shuffle
         self.random_state = random_state
@@ -164,21 +210,62 @@ class BaseMLP(BaseEstimator):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.layers = layers
+        self.n_layers = n_layers
+        self.width = width
+        self.normalization = normalization
+        self.dropout = dropout
+        self.scoring = scoring
+        self.callbacks = callbacks
+        self.n_jobs = n_jobs
 
-    # ---- what users call -------------------------------------------------------------------
+    # What a subclass says of targets
+
+    def _head(self, y: NDArray[Any]) -> Head:
+        """Return the output layer for targets; a classifier's `classes_` are known by now."""
+        raise NotImplementedError
+
+    def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> Any:
+        """Check targets, and note what classes they have; return them as `_encode` takes them."""
+        raise NotImplementedError
+
+    def _encode(self, y: Any, head: Head) -> NDArray[Any]:
+        """Return checked targets as the network takes them."""
+        raise NotImplementedError
+
+    def _weigh(self, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
+        """Return the samples' weights, with those of their classes."""
+        return sample_weight
+
+    def _score_outputs(self, outputs: NDArray[Any], target: Any, sample_weight: Any) -> float:
+        """Return the accuracy or R2 of a network's outputs."""
+        raise NotImplementedError
+
+    # What users call
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        eval_set: Any = None,
+    ) -> Self:
         """Train the network on `X` and `y`.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples. float32 trains a float32 network, anything else a float64 one.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, a 0/1 indicator matrix (multilabel) or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample in the averages over a batch; None means equal weights.
+        eval_set : tuple, default=None
+            ``(X, y)`` or ``(X, y, sample_weight)``, or a list with one of them: samples to be
+            scored after each epoch. With `early_stopping` they take the place of the held-out part
+            of `X`; otherwise they are only watched. Not used with an LBFGS solver.
 
         Returns
         -------
@@ -195,16 +282,39 @@ class BaseMLP(BaseEstimator):
         -----
         ConvergenceWarning
             If `max_iter` epochs were not enough.
+        DivergenceWarning
+            If the loss became infinite or NaN.
         UserWarning
             If `batch_size` is larger than the number of samples; or on Ctrl-C, which, as in
             scikit-learn, ends the training and keeps what was learned.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, incremental=False)
+            return self._fit(X, y, sample_weight, eval_set, incremental=False)
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the outputs of the last hidden layer, as features for another estimator.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            `X` itself where there is no hidden layer.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
+        return last_hidden_outputs(self.network_, X, self._n_threads())
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.network_.get_weights()[dense_places(self.network_)[-1][0]].shape[0]
 
     @property
     def coefs_(self) -> list[NDArray[Any]]:
-        """List of arrays (inputs, units), one per layer: copies of the weights, read-only.
+        """List of arrays (inputs, units), one per dense layer: copies of the weights, read-only.
 
         Assign a list of arrays to change the network's weights.
         """
@@ -216,7 +326,7 @@ class BaseMLP(BaseEstimator):
 
     @property
     def intercepts_(self) -> list[NDArray[Any]]:
-        """List of arrays (units,), one per layer: copies of the biases, read-only.
+        """List of arrays (units,), one per dense layer: copies of the biases, read-only.
 
         Assign a list of arrays to change the network's biases.
         """
@@ -226,22 +336,85 @@ class BaseMLP(BaseEstimator):
     def intercepts_(self, biases: Sequence[ArrayLike]) -> None:
         self._write_parameters(1, biases)
 
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> Self:
+        """Return an estimator that predicts what a fitted one of scikit-learn does.
+
+        Parameters
+        ----------
+        fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
+            Of the same name as this class, and fitted.
+
+        Returns
+        -------
+        estimator : object
+            With the same parameters, weights and records. It goes on with `warm_start` or
+            `partial_fit`, the optimizer starting anew.
+
+        Raises
+        ------
+        TypeError
+            If `fitted` is something else.
+        NotFittedError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn import neural_network
+        >>> from sklearn.datasets import load_diabetes
+        >>> from cymlp import MLPRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> theirs = neural_network.MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs")
+        >>> theirs = theirs.set_params(max_iter=5000, random_state=0).fit(X, y)
+        >>> np.allclose(MLPRegressor.from_sklearn(theirs).predict(X), theirs.predict(X))
+        True
+        """
+        return from_sklearn(cls, fitted)
+
+    def to_sklearn(self) -> Any:
+        """Return an estimator of scikit-learn that predicts what this one does.
+
+        Returns
+        -------
+        estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+            Fitted, with the same parameters, weights and records.
+
+        Raises
+        ------
+        NotFittedError
+            If this estimator is not fitted.
+        ValueError
+            If scikit-learn has no such network; the error names the parameter.
+        """
+        check_is_fitted(self)
+        return to_sklearn(self)
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_network")
+        return hasattr(self, "network_")
 
-    # ---- training --------------------------------------------------------------------------
+    def __sklearn_tags__(self) -> Any:
+        """Say what the estimator takes, and what it keeps."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Self:
+    # Training
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, *, incremental: bool) -> Self:
+        if self.layers is None:
+            hidden_widths(self)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        resume = hasattr(self, "_network") and (incremental or self.warm_start)
-
+        resume = hasattr(self, "network_") and (incremental or self.warm_start)
         X, y = validate_data(
             self,
             X,
             y,
+            accept_sparse=_SPARSE,
             reset=not resume,
-            dtype=(np.float64, np.float32),
+            dtype=_DTYPES,
             multi_output=True,
             y_numeric=not is_classifier(self),
         )
@@ -249,146 +422,158 @@ class BaseMLP(BaseEstimator):
             y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
-        target, n_outputs, head = self._encode_target(y, resume=resume, incremental=incremental)
-
+        y = self._take_targets(y, resume=resume, incremental=incremental)
+        head = self._head(y)
+        eval_data = None if eval_set is None else self._check_eval_set(eval_set)
         rng = check_random_state(self.random_state)
-        widths = [X.shape[1], *self._hidden_units(), n_outputs]
-        if resume and (widths, head.out_activation) != (self._widths, self.out_activation_):
-            raise ValueError(
-                f"hidden_layer_sizes and y ask for layer widths {widths} with "
-                f"{head.out_activation} outputs, but the fitted network, which this call would "
-                f"continue, has {self._widths} with {self.out_activation_} outputs"
-            )
         if not (resume and incremental):
-            dtype = self._network.dtype if resume else X.dtype
-            network = self._build_network(widths, head, dtype, rng)
-            if resume:
-                network.set_weights(self._network.get_weights())
-            self._network = network
-        if not resume:
-            self._widths = widths
-            self.n_layers_ = len(widths)
-            self.n_outputs_ = n_outputs
-            self.out_activation_ = head.out_activation
-            self.t_ = 0
-            self.loss_curve_ = []
-        # Lists are replaced, never extended, so that unchanged_on_error can undo a failed call.
-        if not resume or self.early_stopping != (self.validation_scores_ is not None):
-            self._no_improvement_count = 0
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
-
-        self._train(X, target, sample_weight, rng, incremental=incremental)
-
-        if not all(np.isfinite(weights).all() for weights in self._network.get_weights()):
+            self._make_network(head, X, rng, resume=resume)
+        elif head.n_outputs != self.n_outputs_:
+            raise self._other_network(f"{head.n_outputs} outputs", f"{self.n_outputs_}")
+        self._train(X, y, sample_weight, eval_data, head, rng, incremental=incremental)
+        if not all(np.isfinite(weights).all() for weights in self.network_.get_weights()):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
             )
         return self
 
+    def _make_network(
+        self, head: Head, X: Any, rng: np.random.RandomState, *, resume: bool
+    ) -> None:
+        """Set `network_`, and the records to where a fit begins."""
+        stack = stack_for(self, head)
+        if resume:
+            network = build_network(
+                stack, X.shape[1], self.network_.dtype, np.random.RandomState(0)
+            )
+            weights = self.network_.get_weights()
+            shapes = [[array.shape for array in each] for each in (network.get_weights(), weights)]
+            if shapes[0] != shapes[1] or head.out_activation != self.out_activation_:
+                raise self._other_network(
+                    f"parameters of shapes {shapes[0]} and {head.out_activation} outputs",
+                    f"{shapes[1]} and {self.out_activation_} outputs",
+                )
+            network.set_weights(weights)
+        else:
+            network = build_network(stack, X.shape[1], X.dtype, rng)
+            self.n_layers_ = len(dense_places(network)) + 1
+            self.n_outputs_ = head.n_outputs
+            self.out_activation_ = head.out_activation
+            self.t_ = 0
+        self.network_ = network
+        # Lists are new ones, so that unchanged_on_error can undo a failed call.
+        self.loss_curve_ = [*self.loss_curve_] if resume else []
+        stops = self.early_stopping and is_stochastic(self)
+        if not resume or stops != (self.best_loss_ is None):
+            self._no_improvement_count = 0
+            self.best_loss_ = None if stops else np.inf
+            self.validation_scores_ = self.best_validation_score_ = None
+            self.validation_loss_curve_ = None
+
+    @staticmethod
+    def _other_network(asked: str, fitted: str) -> ValueError:
+        return ValueError(
+            f"hidden_layer_sizes and y ask for {asked}, but the fitted network, which this call "
+            f"would continue, has {fitted}"
+        )
+
     def _train(
         self,
-        X: NDArray[Any],
-        target: NDArray[Any],
-        sample_weight: NDArray[Any] | None,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        eval_data: Any,
+        head: Head,
         rng: np.random.RandomState,
         *,
         incremental: bool,
     ) -> None:
-        held_out: list[Any] = []
-        if self.early_stopping:
-            X, target, sample_weight, *held_out = self._split(X, target, sample_weight, rng)
+        network, stochastic = self.network_, is_stochastic(self)
+        if self.early_stopping and stochastic and eval_data is None:
+            X, y, sample_weight, *eval_data = self._split(X, y, sample_weight, rng)
+        if not stochastic:
+            eval_data = None
+        sample_weight = self._weigh(y, sample_weight, incremental=incremental)
         n_samples = X.shape[0]
-        batch_size = min(200, n_samples) if self.batch_size == "auto" else int(self.batch_size)
-        if batch_size > n_samples:
+        batch_size = self._checked_batch_size(n_samples)
+        n_epochs = 1 if incremental else int(self.max_iter)
+        if not network.compiled:
+            n_steps = int(self.max_iter) * -(-n_samples // batch_size)
+            network.compile(optimizer=optimizer_for(self, n_steps), loss=head.loss)
+        samples = network._prepare(X, self._encode(y, head), sample_weight)
+        held_out, validation = None, None
+        if eval_data is not None:
+            held_out, validation = self._hold_out(eval_data, head)
+        order = Order(n_samples, rng if self.shuffle else None)
+        report = Report(self, samples, batch_size, order)
+        progress = Progress(
+            self,
+            n_samples if stochastic else 0,
+            report,
+            held_out,
+            changes_rate=self.solver == "sgd" and isinstance(self.learning_rate, str),
+        )
+        callbacks = checked_callbacks(self.callbacks, 1 if self.verbose == "progress" else 0)
+        plan = Plan(
+            epochs=n_epochs,
+            initial_epoch=0,
+            batch_size=batch_size,
+            shuffle=False,
+            validation_freq=1,
+            n_threads=self._n_threads() or 0,
+            order=order,
+            by_count=True,
+            objective=report,
+        )
+        fit = Fit(network, samples, validation, plan, [progress, *callbacks])
+        self.n_iter_ = 0
+        try:
+            fit.run()
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        else:
+            self._warn_unless_converged(fit, incremental=incremental)
+        if held_out is not None:
+            held_out.restore()
+
+    def _warn_unless_converged(self, fit: Fit, *, incremental: bool) -> None:
+        if not is_stochastic(self):
+            if fit.minimum is not None:
+                self.n_iter_ = check_optimize_result("lbfgs", fit.minimum, self.max_iter)
+        elif not (incremental or self.network_.stop_training):
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
+                "the optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+
+    def _checked_batch_size(self, n_samples: int) -> int:
+        if not is_stochastic(self):
+            return n_samples
+        if self.batch_size == "auto":
+            return min(200, n_samples)
+        if int(self.batch_size) > n_samples:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
-                stacklevel=5,
+                stacklevel=6,
             )
-            batch_size = n_samples
+        return min(int(self.batch_size), n_samples)
 
-        network = self._network
-        # A network that continues an early-stopped one starts from the best weights so far.
-        best_weights = network.get_weights() if held_out else []
-        described = network._describe(network._prepare(X, target, sample_weight))
-        self.n_iter_ = 0
-        try:
-            for _ in range(1 if incremental else self.max_iter):
-                (logs,) = network._run_epochs(described, 1, batch_size, self.shuffle)
-                self.loss_ = logs["loss"]
-                self.n_iter_ += 1
-                self.t_ += n_samples
-                self.loss_curve_ = [*self.loss_curve_, self.loss_]
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held_out:
-                    if self._improve_score(self._validation_score(*held_out)):
-                        best_weights = network.get_weights()
-                else:
-                    self._improve_loss(self.loss_)
-                if self._no_improvement_count > self.n_iter_no_change:
-                    self._say_stopped()
-                    break
-            else:
-                if not incremental:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
-                        "the optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=5,
-                    )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        if held_out:
-            network.set_weights(best_weights)
-
-    def _improve_loss(self, loss: float) -> None:
-        best = np.inf if self.best_loss_ is None else self.best_loss_
-        self._count(no_better=loss > best - self.tol)
-        self.best_loss_ = min(best, loss)
-
-    def _improve_score(self, score: float) -> bool:
-        """Record a validation score; True if it is the best so far (NaN never is)."""
-        if self.verbose:
-            print(f"Validation score: {score:f}")
-        best = -np.inf if self.best_validation_score_ is None else self.best_validation_score_
-        self._count(no_better=score < best + self.tol)
-        self.validation_scores_ = [*(self.validation_scores_ or []), score]
-        self.best_validation_score_ = max(best, score)
-        return score > best
-
-    def _count(self, *, no_better: bool) -> None:
-        self._no_improvement_count = self._no_improvement_count + 1 if no_better else 0
-
-    def _say_stopped(self) -> None:
-        if self.verbose:
-            what = "Validation score" if self.early_stopping else "Training loss"
-            print(
-                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-                "consecutive epochs. Stopping."
-            )
-
-    def _split(
-        self,
-        X: NDArray[Any],
-        target: NDArray[Any],
-        sample_weight: NDArray[Any] | None,
-        rng: np.random.RandomState,
-    ) -> list[Any]:
-        """Return X, target and weights to train on, then the held-out three."""
-        arrays = [X, target] if sample_weight is None else [X, target, sample_weight]
+    def _split(self, X: Any, y: Any, sample_weight: Any, rng: np.random.RandomState) -> list[Any]:
+        """Return X, y and weights to train on, then the held-out three."""
+        arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
         parts = train_test_split(
             *arrays,
             random_state=rng,
             test_size=self.validation_fraction,
             # As scikit-learn does it: a class with a single sample cannot be stratified.
-            stratify=target if is_classifier(self) and self.n_outputs_ == 1 else None,
+            stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
         )
         train, held_out = parts[::2], parts[1::2]
-        if len(held_out[0]) < 2:
+        if held_out[0].shape[0] < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
@@ -397,75 +582,120 @@ class BaseMLP(BaseEstimator):
             train, held_out = [*train, None], [*held_out, None]
         return [*train, *held_out]
 
-    # ---- the network -----------------------------------------------------------------------
-
-    def _hidden_units(self) -> list[int]:
-        given = self.hidden_layer_sizes
-        sizes = [given] if isinstance(given, int | np.integer) else list(given)
-        whole = (int, np.integer)
-        if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}; expected integers")
-        return [int(size) for size in sizes]
-
-    def _build_network(
-        self, widths: list[int], head: Head, dtype: np.dtype, rng: np.random.RandomState
-    ) -> Sequential:
-        initial = GlorotUniform(gain=_INITIAL_GAINS[self.activation])
-        penalty = L2(float(self.alpha), per_batch=True) if self.alpha > 0 else None
-        hidden = _HIDDEN_ACTIVATIONS[self.activation]()
-        activations = [hidden] * (len(widths) - 2) + [head.activation]
-        network = Sequential(
-            [
-                Dense(
-                    units,
-                    activation=activation,
-                    kernel_initializer=initial,
-                    bias_initializer=initial,
-                    kernel_regularizer=penalty,
-                )
-                for units, activation in zip(widths[1:], activations, strict=True)
-            ],
-            n_inputs=widths[0],
-            dtype=np.dtype(dtype).name,
-            random_state=int(rng.randint(np.iinfo(np.int32).max)),
-        )
-        network.compile(optimizer=self._optimizer(), loss=head.loss)
-        return network
-
-    def _optimizer(self) -> SGD | Adam:
-        learning_rate = float(self.learning_rate_init)
-        if self.solver == "sgd":
-            return SGD(
-                learning_rate=learning_rate,
-                momentum=float(self.momentum),
-                nesterov=bool(self.nesterovs_momentum and self.momentum > 0),
+    def _check_eval_set(self, eval_set: Any) -> tuple[Any, Any, Any]:
+        """Return X, y and weights of an `eval_set`."""
+        if isinstance(eval_set, list) and len(eval_set) == 1:
+            eval_set = eval_set[0]
+        if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
+            raise ValueError(
+                "eval_set must be (X, y) or (X, y, sample_weight), or a list with one of them, got "
+                f"{type(eval_set).__name__}"
+                + (f" of {len(eval_set)}" if isinstance(eval_set, (tuple, list)) else "")
             )
-        return Adam(
-            learning_rate=learning_rate,
-            beta_1=float(self.beta_1),
-            beta_2=float(self.beta_2),
-            epsilon=float(self.epsilon),
+        X, y, *rest = eval_set
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=_SPARSE,
+            reset=False,
+            dtype=_DTYPES,
+            multi_output=True,
+            y_numeric=not is_classifier(self),
         )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        y = self._take_targets(y, resume=True, incremental=True)
+        weight = None if not rest or rest[0] is None else check_sample_weight(rest[0], X)
+        return X, y, weight
 
-    def _read_parameters(self, offset: int) -> list[NDArray[Any]]:
-        if not hasattr(self, "_network"):
-            name = ("coefs_", "intercepts_")[offset]
+    def _hold_out(self, data: Any, head: Head) -> tuple[HeldOut, Samples]:
+        """Return how held-out samples are scored, and what validation takes them for."""
+        X, y, weight = data
+        target = self._encode(y, head)
+        validation = self.network_._prepare(X, target, weight)
+        if self.scoring == "loss":
+
+            def score(logs: Mapping[str, float]) -> float:
+                return -logs["val_loss"]
+
+        elif self.scoring is None:
+
+            def score(logs: Mapping[str, float]) -> float:
+                outputs = self.network_.predict(X, n_threads=self._n_threads())
+                return self._score_outputs(outputs, target, weight)
+
+        else:
+            scorer = get_scorer(self.scoring)
+            labels = self._decode(y)
+            weights = {} if weight is None else {"sample_weight": weight}
+
+            def score(logs: Mapping[str, float]) -> float:
+                return float(scorer(self, X, labels, **weights))
+
+        self.validation_scores_ = [*(self.validation_scores_ or [])]
+        self.validation_loss_curve_ = [*(self.validation_loss_curve_ or [])]
+        if self.best_validation_score_ is None:
+            self.best_validation_score_ = -np.inf
+        n_held_out = len(validation)
+        report = Report(self, validation, n_held_out, Order(n_held_out, None))
+        return HeldOut(self, score, report, stops=bool(self.early_stopping)), validation
+
+    def _decode(self, y: Any) -> Any:
+        """Return checked targets as the user gave them."""
+        return y
+
+    # The network
+
+    def _n_threads(self) -> int | None:
+        if self.n_jobs is None:
+            return None
+        from joblib import effective_n_jobs
+
+        return min(effective_n_jobs(self.n_jobs), 1024)
+
+    def _read_parameters(self, which: int) -> list[NDArray[Any]]:
+        if not hasattr(self, "network_"):
+            name = ("coefs_", "intercepts_")[which]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        parameters = self._network.get_weights()[offset::2]
-        for array in parameters:
+        weights = self.network_.get_weights()
+        found = [weights[place] for place in self._places(which)]
+        for array in found:
             array.flags.writeable = False  # a write into a copy would be lost without a word
-        return parameters
+        return found
 
-    def _write_parameters(self, offset: int, arrays: Sequence[ArrayLike]) -> None:
+    def _write_parameters(self, which: int, arrays: Sequence[ArrayLike]) -> None:
         check_is_fitted(self)
-        name = ("coefs_", "intercepts_")[offset]
-        parameters: list[Any] = self._network.get_weights()
-        shapes = [array.shape for array in parameters[offset::2]]
-        parameters[offset::2] = _validate.parameter_list(name, arrays, shapes, self._network.dtype)
-        self._network.set_weights(parameters)
+        name = ("coefs_", "intercepts_")[which]
+        weights: list[Any] = self.network_.get_weights()
+        places = self._places(which)
+        shapes = [weights[place].shape for place in places]
+        checked = _validate.parameter_list(name, arrays, shapes, self.network_.dtype)
+        for place, array in zip(places, checked, strict=True):
+            weights[place] = array
+        self.network_.set_weights(weights)
+
+    def _places(self, which: int) -> list[int]:
+        """Return where the dense layers' kernels (0) or biases (1) stand in `get_weights`."""
+        return [pair[which] for pair in dense_places(self.network_) if pair[which] >= 0]
 
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:
         """Return the output layer's activations, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
-        return self._network.predict(X)
+        threads = self._n_threads()
+        # scikit-learn's checks take longer than the prediction of a few rows. An array that passes
+        # the network's own would pass them, too; for all else they have the last word.
+        if (
+            type(X) is np.ndarray
+            and X.dtype in _DTYPES
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+        ):
+            try:
+                return self.network_.predict(X, n_threads=threads)
+            except ValueError:
+                pass
+        X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
+        return self.network_.predict(X, n_threads=threads)

@@ -43,6 +43,13 @@ class Plan(NamedTuple):
         From one validation to the next, or the epochs with one; counted from 1.
     n_threads : int
         0 for the default.
+    order : callable() -> ndarray of int64, optional
+        Called before each epoch, for the order in which it visits the samples; `shuffle` is then
+        of no meaning.
+    by_count : bool, default=False
+        See `Network.train`.
+    objective : callable(loss, penalty) -> float, optional
+        What `LBFGS` takes for the value of the loss.
     """
 
     epochs: int
@@ -51,6 +58,9 @@ class Plan(NamedTuple):
     shuffle: bool
     validation_freq: int | Collection[int]
     n_threads: int
+    order: Callable[[], np.ndarray] | None = None
+    by_count: bool = False
+    objective: Callable[[float, float], float] | None = None
 
     def validates(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is followed by a validation."""
@@ -114,6 +124,8 @@ class Fit:
     history : History
     within : str
         What warnings say in front of the names of values; "" unless it is set.
+    minimum : scipy.optimize.OptimizeResult or None
+        How `LBFGS` ended; None where it was stopped.
     """
 
     def __init__(
@@ -131,12 +143,17 @@ class Fit:
         self.callbacks = callbacks
         self.history = History()
         self.within = ""
+        self.minimum: Any = None
         self.diverged = False
         self.hooks = _overridden(callbacks)
         # The core returns to Python no more often than somebody wants to know.
         self.every_batch = not self.hooks.keys().isdisjoint(_BATCH_HOOKS)
         self.in_epochs = self.every_batch or "on_progress" in self.hooks
-        self.every_epoch = self.in_epochs or not self.hooks.keys().isdisjoint(_EPOCH_HOOKS)
+        self.every_epoch = (
+            self.in_epochs
+            or plan.order is not None
+            or not self.hooks.keys().isdisjoint(_EPOCH_HOOKS)
+        )
         if callbacks:
             self._introduce()
 
@@ -200,8 +217,9 @@ class Fit:
         logs: dict[str, float] = {}
         first, last = self.plan.initial_epoch, self.plan.epochs
 
-        def on_iteration(number: int, loss: float, accuracy: float) -> bool:
+        def on_iteration(number: int, loss: float, accuracy: float, penalty: float) -> bool:
             nonlocal logs
+            self.model._penalty = penalty
             self.model._epochs_done += 1
             logs = self._end_epochs(first + number, [self.model._logs(loss, accuracy)])
             if first + number + 1 < last:
@@ -210,13 +228,14 @@ class Fit:
 
         if first < last:
             self._call("on_epoch_begin", first, {})
-            minimize(
+            self.minimum = minimize(
                 self.model._network,
                 described,
                 optimizer,
                 last - first,
                 self.plan.n_threads,
                 on_iteration,
+                self.plan.objective,
             )
         return logs
 
@@ -265,6 +284,8 @@ class Fit:
             self._tick(len(self.samples)),
             self.every_batch,
             plan.n_threads,
+            order=plan.order() if plan.order else None,
+            by_count=plan.by_count,
         )
 
     def _tick(self, n_samples: int) -> Callable[[int, dict[str, float]], bool] | None:
@@ -383,13 +404,13 @@ class BatchFit(Fit):
                 model.build(samples.n_inputs)
                 self.is_begun = True
             self._call("on_train_batch_begin", batch, {})
-            results: list[tuple[float, float]] = []
+            results: list[tuple[float, float, float]] = []
             model._network.train(
                 model._describe(samples), len(samples), results, n_threads=self.plan.n_threads
             )
             n_samples += len(samples)
             weight = len(samples) if samples.weight is None else samples.weight.sum()
-            sums += weight * np.array([*results[0], 1])
+            sums += weight * np.array([*results[0][:2], 1])
             logs = model._logs(*(sums[:2] / (sums[2] or 1)).tolist())
             self._call("on_train_batch_end", batch, logs)
             self._call("on_progress", n_samples, logs)

@@ -198,7 +198,7 @@ def predict(Program program, x, int n_threads=0):
 
 
 def evaluate(Program program, x, labels, values, weight, int n_threads=0):
-    """Return the averages of loss, with the penalty, and accuracy over the samples."""
+    """Return the averages over the samples of loss, with the penalty, and accuracy; the penalty."""
     cdef Py_ssize_t b, n_rows = len(x)
     loss_array, hit_array = np.empty(n_rows), np.zeros(n_rows)
     weight = np.ones(n_rows) if weight is None else np.ascontiguousarray(weight, np.float64)
@@ -207,7 +207,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
     cdef double* loss = <double*> address(loss_array)
     cdef double* hit = <double*> address(hit_array)
     cdef const double* weights = <const double*> address(weight)
-    cdef double loss_sum = 0, hits = 0, total = 0
+    cdef double loss_sum = 0, hits = 0, total = 0, of_weights
     cdef Samples samples
     cdef Room room
     cdef int team
@@ -222,7 +222,8 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
         total += weights[b]
         loss_sum += weights[b] * loss[b]
         hits += weights[b] * hit[b]
-    return loss_sum / (total or 1) + penalty(program, total), hits / (total or 1)
+    of_weights = penalty(program, total)
+    return loss_sum / (total or 1) + of_weights, hits / (total or 1), of_weights
 
 
 cdef double penalty(Program program, double batch_weight):

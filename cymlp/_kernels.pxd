@@ -75,7 +75,8 @@ cdef extern from "kernels.h" nogil:
         CYMLP_N_ISAS
 
     ctypedef struct Step "cymlp_step":
-        double learning_rate, momentum, beta_1, beta_2, epsilon, m_scale, v_root_scale, g_scale
+        double learning_rate, momentum, beta_1, beta_2, epsilon, epsilon_hat, m_scale, v_root_scale
+        double g_scale
         double eta_minus, eta_plus, smallest_step, largest_step
         double l2, l1, gradient_scale, clip_value, weight_decay, decoupled_decay, average_decay
 
@@ -139,9 +140,7 @@ cdef extern from "kernels.h" nogil:
         double accuracy_threshold
 
     ctypedef struct Sums "cymlp_sums":
-        double loss
-        double hits
-        double weight
+        double loss, penalty, hits, weight
 
     void cymlp_correct_step(Step* step, double number)
     int cymlp_keeps_z(int activation)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
     from cymlp._batch import Described
     from cymlp._network import Network
     from cymlp.optimizers import LBFGS
@@ -21,14 +23,21 @@ class _Stop(Exception):
 class _Objective:
     """A network's loss and gradient as a function of all of its parameters, one vector."""
 
-    def __init__(self, network: Network, samples: Described, n_threads: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        samples: Described,
+        n_threads: int,
+        value: Callable[[float, float], float] | None,
+    ) -> None:
         self._network, self._samples, self._n_threads = network, samples, n_threads
+        self._value = value
         # Every array that has a gradient, but for those of layers that are not to be trained.
         self._names = network.trained_names()
         self._arrays = [network.get(*name) for name in self._names]
         self._ends = np.cumsum([array.size for array in self._arrays])
         self.accepted = self._flat(self._arrays)
-        self._scores: tuple[NDArray[np.float64], float, float] | None = None
+        self._scores: tuple[NDArray[np.float64], float, float, float] | None = None
 
     @staticmethod
     def _flat(arrays: list[NDArray]) -> NDArray[np.float64]:
@@ -48,12 +57,14 @@ class _Objective:
     def __call__(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return loss and gradient."""
         self.move_to(x)
-        loss, accuracy, gradients = self._network.gradients(self._samples, True, self._n_threads)
-        self._scores = x.copy(), loss, accuracy
-        return loss, self._flat([gradients[name] for name in self._names])
+        scores, gradients = self._network.gradients(self._samples, True, self._n_threads)
+        self._scores = x.copy(), *scores
+        loss, _, penalty = scores
+        value = loss if self._value is None else self._value(loss, penalty)
+        return value, self._flat([gradients[name] for name in self._names])
 
-    def accept(self, x: NDArray[np.float64]) -> tuple[float, float]:
-        """Take x as the last good point; return its loss and accuracy."""
+    def accept(self, x: NDArray[np.float64]) -> tuple[float, float, float]:
+        """Take x as the last good point; return its loss, accuracy and penalty."""
         if self._scores is None or not np.array_equal(self._scores[0], x):
             self(x)
         self.accepted = x.copy()
@@ -67,8 +78,9 @@ def minimize(
     optimizer: LBFGS,
     max_iterations: int,
     n_threads: int,
-    on_iteration: Callable[[int, float, float], bool | None],
-) -> None:
+    on_iteration: Callable[[int, float, float, float], bool | None],
+    objective: Callable[[float, float], float] | None = None,
+) -> OptimizeResult | None:
     """Move a network's parameters to where its loss over all samples is smallest.
 
     Parameters
@@ -80,9 +92,16 @@ def minimize(
     max_iterations : int
     n_threads : int
         At most so many, 0 for the default.
-    on_iteration : callable(number, loss, accuracy)
+    on_iteration : callable(number, loss, accuracy, penalty)
         Called after each iteration, and once where there was none to do, while the network stands
         there. True ends the search.
+    objective : callable(loss, penalty) -> float, optional
+        What the search takes for the value; by default it is the loss, with the penalty in it.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult or None
+        None where `on_iteration` ended the search.
 
     Raises
     ------
@@ -97,21 +116,21 @@ def minimize(
         from scipy.optimize import minimize as scipy_minimize
     except ImportError as error:
         raise ImportError("LBFGS needs SciPy; install it with: pip install scipy") from error
-    objective = _Objective(network, samples, n_threads)
+    function = _Objective(network, samples, n_threads, objective)
     done = 0
 
     def after_iteration(x: NDArray[np.float64]) -> None:
         nonlocal done
-        loss, accuracy = objective.accept(x)
-        objective.move_to(x)
+        scores = function.accept(x)
+        function.move_to(x)
         done += 1
-        if on_iteration(done - 1, loss, accuracy):
+        if on_iteration(done - 1, *scores):
             raise _Stop
 
     try:
-        scipy_minimize(
-            objective,
-            objective.accepted,
+        result = scipy_minimize(
+            function,
+            function.accepted,
             method="L-BFGS-B",
             jac=True,
             callback=after_iteration,
@@ -123,8 +142,9 @@ def minimize(
             },
         )
         if done == 0:
-            after_iteration(objective.accepted)
+            after_iteration(function.accepted)
     except _Stop:
-        pass
+        return None
     finally:
-        objective.move_to(objective.accepted)
+        function.move_to(function.accepted)
+    return result

@@ -465,6 +465,8 @@ def _lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     step = {name: given[name] for name in names if name in given}
     if "rho" in given:
         step["beta_2"] = given["rho"]
+    if given.get("epsilon_hat"):
+        step["epsilon_hat"] = optimizer.epsilon
     decoupled = isinstance(optimizer, (AdamW, Lion))
     step["decoupled_decay" if decoupled else "weight_decay"] = given.get("weight_decay", 0.0)
     settings: dict[str, Any] = {

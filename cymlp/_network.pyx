@@ -27,8 +27,8 @@ from cymlp._batch cimport (
     REALS, Described, address, first_layer_cost, inputs_of, total_weight, weight_at)
 from cymlp._dense cimport Dense, Inputs, Parameters, ceil_div, dense_transpose
 from cymlp._kernels cimport (
-    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_SGD, RowLayer, RowNetwork,
-    RowSamples, Sums)
+    CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_MOMENTUM, CYMLP_N_SLOTS, CYMLP_NESTEROV,
+    CYMLP_SGD, RowLayer, RowNetwork, RowSamples, Sums)
 from cymlp._ops cimport OP_BATCH_NORM, OP_DENSE, Mode, Op, row_at
 from cymlp._passes cimport (
     CALL_FLOPS, CLOCK_FLOPS, Run, agree_to_stop, next_look, wait_for_team)
@@ -62,19 +62,27 @@ cdef enum:
 cdef struct Epochs:
     Py_ssize_t left
     int64_t* order                  # NULL: samples are visited as they stand
+    bint shuffles                   # each epoch anew
     uint64_t[2] key                 # of the next order
+    bint by_count
     int n_ended
-    double[MOST_ENDED] losses, accuracies
+    double[MOST_ENDED] losses, accuracies, penalties
 
 
 cdef void begin_epoch(Epochs* epochs, Run* run) noexcept nogil:
-    if epochs.order != NULL:
+    if epochs.shuffles:
         cymlp_shuffle(run.samples.n_rows, epochs.key[0], epochs.key[1], epochs.order)
     epochs.key[1] += 1
     epochs.left -= 1
     run.samples.order = epochs.order
     run.first = 0
-    run.loss = run.hits = run.weight = 0
+    run.loss = run.penalty = run.hits = run.weight = 0
+
+
+cdef tuple averages(double loss, double accuracy, double penalty, double weight):
+    """What an epoch reports, from sums."""
+    weight = weight or 1
+    return loss / weight, accuracy / weight, penalty / weight
 
 
 def shuffled(Py_ssize_t n_samples, shuffle):
@@ -207,9 +215,19 @@ cdef class Network(Updates):
         """Set the number of optimizer steps taken."""
         self.iteration = iteration
 
-    def set_learning_rate(self, double rate):
-        """Take all steps from the next one on with this learning rate."""
+    def set_learning_rate(self, double rate, bint keeps_velocity=False):
+        """Take all steps from the next one on with this learning rate.
+
+        With `keeps_velocity`, what momentum has gathered goes on with the rate before, as it does
+        where the rate is part of the velocity.
+        """
+        cdef double before = self.stepper.scalars.learning_rate
         set_rate(&self.stepper, rate)
+        if keeps_velocity and self.stepper.optimizer in (CYMLP_MOMENTUM, CYMLP_NESTEROV):
+            for arrays in self.arrays:
+                for name in arrays:
+                    if name.endswith("_slot0"):
+                        arrays[name] *= before / rate
 
     cdef int _enter(self) except -1:
         # A child that was forked in the middle of training is not itself in it.
@@ -245,8 +263,8 @@ cdef class Network(Updates):
             self.input_scale)
 
     def train(self, Described samples not None, Py_ssize_t batch_size, list results not None, *,
-              Py_ssize_t n_epochs=1, shuffle=None, tick=None, bint every_batch=False,
-              int n_threads=0):
+              Py_ssize_t n_epochs=1, shuffle=None, order=None, bint by_count=False, tick=None,
+              bint every_batch=False, int n_threads=0):
         """Train for some epochs, each of which visits every sample once.
 
         Parameters
@@ -255,11 +273,17 @@ cdef class Network(Updates):
             What `describe` made of them, of this network or one of the same shape.
         batch_size : int
         results : list
-            After each epoch its averages (loss, accuracy) are appended.
+            After each epoch its averages (loss, accuracy, penalty) are appended; the loss includes
+            the penalty.
         n_epochs : int
         shuffle : tuple of int, optional
             The `_random.key` of the first epoch's order; without it, samples are visited as they
             stand.
+        order : ndarray of shape (samples,), int64, contiguous, optional
+            Instead: the numbers of the samples in the order in which every epoch visits them.
+        by_count : bool
+            Whether the averages over batches are weighted by the batches' numbers of samples
+            instead of by their weights.
         tick : callable(samples_done, loss, accuracy), optional
             Called about every 30 ms, and at the end of an epoch. Where it returns true, the epoch
             ends.
@@ -276,10 +300,13 @@ cdef class Network(Updates):
         cdef Epochs epochs
         epochs.left, epochs.order, epochs.n_ended = n_epochs, NULL, 0
         epochs.key[0] = epochs.key[1] = 0
-        if shuffle is not None:
+        epochs.shuffles, epochs.by_count = shuffle is not None, by_count
+        if epochs.shuffles:
             epochs.key[0], epochs.key[1] = shuffle
-            array = np.empty(samples.samples.n_rows, np.int64)
-            epochs.order = <int64_t*> address(array)
+            order = np.empty(samples.samples.n_rows, np.int64)
+        if order is not None:
+            check_order(order, samples.samples.n_rows)
+            epochs.order = <int64_t*> address(order)
         self._enter()
         self.diverged_step = 0
         try:
@@ -293,17 +320,17 @@ cdef class Network(Updates):
             self.is_stale = True
 
     def gradients(self, Described samples not None, bint training, int n_threads=0):
-        """Return (loss, accuracy, gradients) of all samples as one batch; nothing moves.
+        """Return (loss, accuracy, penalty) and gradients of all samples as one batch; nothing moves.
 
         The gradients are those of all trained parameters, by (operation, name).
         """
         cdef Py_ssize_t k
         self._enter()
         try:
-            loss, accuracy = self._run(
+            scores = self._run(
                 samples, NULL, samples.samples.n_rows, CYMLP_GRADIENT, training, None, False,
                 n_threads)
-            return loss, accuracy, {
+            return scores, {
                 (k, name): self.get(k, f"{name}_gradient")
                 for k in range(self.n_ops) for name in self._trained(k)}
         finally:
@@ -378,6 +405,7 @@ cdef class Network(Updates):
     cdef bint _goes_by_rows(self, const Run* run) noexcept nogil:
         """Whether `train_rows` can take the steps, of which it knows the plain ones alone."""
         return (self.is_plain and not self.calls_loss and run.fused and run.batch_size == 1
+                and not (run.by_count and run.samples.weight != NULL)
                 and run.samples.format == REALS and CYMLP_SGD <= run.optimizer <= CYMLP_ADAM
                 and not has_schedule(&self.stepper) and not self.stepper.keeps_average
                 and self.stepper.scalars.clip_value == INFINITY)
@@ -385,7 +413,7 @@ cdef class Network(Updates):
     cdef _run(self, Described samples, Epochs* epochs, Py_ssize_t batch_size,
               int optimizer, bint training, tick, bint every_batch, int asked,
               bint reaches_inputs=False, bint of_targets=False, list results=None):
-        """Visit every sample once; return the averages of loss and accuracy.
+        """Visit every sample once; return the averages of loss, accuracy and penalty.
 
         Where there are epochs, the next one of them is begun. If nobody looks between them, more
         of them may follow: the averages of all but the last one are appended to the results.
@@ -410,7 +438,9 @@ cdef class Network(Updates):
         run.mode.reaches_inputs, run.of_targets = reaches_inputs, of_targets
         run.stop = False
         run.unclocked = 0
-        run.loss = run.hits = run.weight = 0
+        run.loss = run.penalty = run.hits = run.weight = 0
+        run.share = 1
+        run.by_count = epochs != NULL and epochs.by_count
         if epochs != NULL:
             with nogil:
                 begin_epoch(epochs, shared)
@@ -455,6 +485,7 @@ cdef class Network(Updates):
                             and not run.late and epochs.n_ended < MOST_ENDED):
                         epochs.losses[epochs.n_ended] = run.loss / (run.weight or 1)
                         epochs.accuracies[epochs.n_ended] = run.hits / (run.weight or 1)
+                        epochs.penalties[epochs.n_ended] = run.penalty / (run.weight or 1)
                         epochs.n_ended += 1
                         steps += ceil_div(run.first - before, run.batch_size)
                         run.steps_before = steps
@@ -470,13 +501,14 @@ cdef class Network(Updates):
                 self.iteration = steps + ceil_div(run.first - before, run.batch_size)
             if epochs != NULL:
                 for i in range(epochs.n_ended):
-                    results.append((epochs.losses[i], epochs.accuracies[i]))
+                    results.append(
+                        (epochs.losses[i], epochs.accuracies[i], epochs.penalties[i]))
                 epochs.n_ended = 0
             propagate(run.stop or raise_pending_signal() < 0)
             if tick is not None and tick(
                     run.first, run.loss / (run.weight or 1), run.hits / (run.weight or 1)):
                 break
-        return run.loss / (run.weight or 1), run.hits / (run.weight or 1)
+        return averages(run.loss, run.hits, run.penalty, run.weight)
 
     cdef void _train_alone(self, Run* run, bint by_rows, Py_ssize_t steps) noexcept nogil:
         if by_rows:
@@ -498,7 +530,7 @@ cdef class Network(Updates):
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
         cdef Py_ssize_t first, n_rows
-        cdef double weight
+        cdef double weight, penalty
         cdef int turn = 0
         cdef uint64_t denormals = cymlp_flush_denormals()
         if thread == 0:
@@ -513,6 +545,8 @@ cdef class Network(Updates):
             steps += 1
             if thread == 0:
                 take_step(&self.stepper, steps, &run.step)
+                if run.by_count:
+                    run.share = n_rows / weight if weight > 0 else 1
             if self._gradient_or_step(run, steps, n_rows, weight, thread, team, &turn):
                 break
             if run.optimizer != CYMLP_GRADIENT:
@@ -527,10 +561,12 @@ cdef class Network(Updates):
                 run.pause = run.late or run.every_batch
             wait_for_team(team)
             if thread == 0:  # now that every thread has left its sums of squares
-                run.loss += weight * self._penalty(weight)
+                penalty = self._penalty(weight)
+                run.loss += run.share * weight * penalty
+                run.penalty += run.share * weight * penalty
                 if self._diverges(run):  # by the penalty alone: see _count
                     self.diverged_step, self.diverged_layer = steps, self.n_ops
-                run.weight += weight
+                run.weight += run.share * weight
         cymlp_restore_denormals(denormals)
 
     cdef void _train_by_rows(self, Run* run, Py_ssize_t steps) noexcept nogil:
@@ -548,8 +584,10 @@ cdef class Network(Updates):
         while run.first < run.samples.n_rows and not run.pause:
             n_rows = min(most, run.samples.n_rows - run.first)
             sums.loss, sums.hits, sums.weight = run.loss, run.hits, run.weight
+            sums.penalty = run.penalty
             self.kernels.train_rows(&network, &samples, run.first, n_rows, steps, &sums)
             run.loss, run.hits, run.weight = sums.loss, sums.hits, sums.weight
+            run.penalty = sums.penalty
             run.first += n_rows
             steps += n_rows
             if self._diverges(run):
@@ -631,7 +669,7 @@ cdef class Network(Updates):
         cdef Py_ssize_t b
         cdef double weight
         for b in range(n_rows):
-            weight = weight_at(&run.samples, first + b)
+            weight = run.share * weight_at(&run.samples, first + b)
             run.loss += weight * self.rows.loss[b]
             if self.wants_accuracy:
                 run.hits += weight * self.rows.hit[b]
@@ -653,6 +691,14 @@ cdef class Network(Updates):
                         row_at(self.kernels, &self.ops[k], self.tensors[k].y, b)):
                     return k
         return self.n_ops
+
+
+cdef int check_order(order, Py_ssize_t n_rows) except -1:
+    if order.dtype != np.int64 or order.shape != (n_rows,) or not order.flags.c_contiguous:
+        raise ValueError(f"order must be {n_rows} contiguous int64, got {order!r}")
+    if order.min() < 0 or order.max() >= n_rows:
+        raise ValueError(f"order must hold numbers from 0 to {n_rows - 1}, got {order!r}")
+    return 0
 
 
 cdef bint is_optimizers(name):

@@ -32,7 +32,9 @@ cdef struct Run:
     bint[2] agreed                  # `stop` as of the last two barriers: see agree_to_stop
     int cpu                         # thread 0's, which the others are to leave; -1: they stay
     uint64_t denormals              # thread 0's setting before training
-    double loss, hits, weight       # sums over the finished batches
+    double loss, penalty, hits, weight  # sums over the finished batches; see by_count
+    bint by_count                   # batches count by their samples instead of their weights
+    double share                    # what a weight of the current batch is multiplied by for that
     Py_ssize_t steps_before         # the optimizer had taken
 
 

@@ -910,6 +910,7 @@ def update(
     beta_1=0.0,
     beta_2=0.0,
     epsilon=0.0,
+    epsilon_hat=0.0,
     momentum_decay=0.0,
     eta_minus=0.0,
     eta_plus=0.0,
@@ -930,7 +931,8 @@ def update(
     - ``"momentum"``: v = momentum * v + g; W -= lr * v, [1]_ section 8.3.2
     - ``"nesterov"``: v likewise; W -= lr * (g + momentum * v), [4]_
     - ``"adam"``: m = avg(beta_1, m); v = beta_2 * v + (1 - beta_2) * g**2;
-      W -= lr * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon), [3]_
+      W -= lr * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon), [3]_; with
+      an epsilon_hat, epsilon is epsilon_hat / sqrt(1 - beta_2**step)
     - ``"amsgrad"``: the same with the largest v so far, the third slot, for v, [O1]_
     - ``"nadam"``: with `nadam_factors` of m and g for m / (1 - beta_1**step), [O2]_
     - ``"rmsprop"``: v as Adam's; W -= lr * g / (sqrt(v) + epsilon), [O3]_
@@ -953,8 +955,9 @@ def update(
         Gradient and parameter, of the same shape.
     slots : sequence of ndarray
         ``N_SLOTS[name]`` arrays of that shape, zeros before the first step.
-    learning_rate, momentum, beta_1, beta_2, epsilon, momentum_decay : float, default=0.0
-    eta_minus, eta_plus, smallest_step, largest_step, decoupled_decay : float, default=0.0
+    learning_rate, momentum, beta_1, beta_2, epsilon, epsilon_hat : float, default=0.0
+    momentum_decay, eta_minus, eta_plus, smallest_step, largest_step : float, default=0.0
+    decoupled_decay : float, default=0.0
     step : int, default=1
         Number of this step, counted from one.
     **shape : float
@@ -1001,6 +1004,8 @@ def update(
             of_m, of_g = nadam_factors(beta_1, momentum_decay, step)
             direction = of_m * m + of_g * g
         root = np.sqrt(largest / (1 - beta_2**step))
+        if epsilon_hat > 0:
+            epsilon = epsilon_hat / np.sqrt(1 - beta_2**step)
         return kept - learning_rate * direction / (root + epsilon), new
     if "rmsprop" in name:
         new = [average_of_squares(slots[0])]

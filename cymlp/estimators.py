@@ -2,115 +2,114 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._estimator_base import (
-    ONE_OF_MANY,
-    REGRESSION,
-    YES_OR_NO,
     BaseMLP,
-    Head,
+    requires_stochastic,
     unchanged_on_error,
 )
+from ._estimator_docs import documented
+from ._estimator_network import Head
 from ._sklearn import (
     ClassifierMixin,
+    Interval,
     RegressorMixin,
+    StrOptions,
     accuracy_score,
+    available_if,
     check_classification_targets,
+    compute_sample_weight,
     fit_context,
     r2_score,
     type_of_target,
     unique_labels,
 )
+from .activations import Identity, Sigmoid, Softmax
+from .activations import resolve as resolve_activation
+from .losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    CustomLoss,
+    Hinge,
+    Loss,
+    Quantile,
+    SquaredError,
+    resolve,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
+    from .activations import BaseActivation
+    from .callbacks import Callback
+    from .layers import Layer
+    from .optimizers import Optimizer
+    from .schedules import Schedule
+
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
+_REGRESSION_LOSSES = {
+    "squared_error",
+    "poisson",
+    "absolute_error",
+    "huber",
+    "log_cosh",
+    "quantile",
+    "gamma",
+    "tweedie",
+}
 
+
+def _gives_probabilities(estimator: MLPClassifier) -> bool:
+    """Return whether the loss trains probabilities, rather than margins."""
+    return estimator.loss != "hinge" and not isinstance(estimator.loss, Hinge)
+
+
+def _gives_margins(estimator: MLPClassifier) -> bool:
+    return not _gives_probabilities(estimator)
+
+
+def _gives_several_quantiles(estimator: MLPRegressor) -> bool:
+    return isinstance(getattr(estimator._resolved_loss(), "levels", None), tuple)
+
+
+@documented(
+    loss="",
+    own="""\
+loss : {'log_loss', 'focal', 'hinge', 'squared_error'}, Loss or callable, default='log_loss'
+    What is minimised: a name, an instance of `cymlp.losses` or a function as
+    `cymlp.losses.CustomLoss` describes it. 'log_loss' is the cross-entropy, over softmax
+    outputs of more than two classes, otherwise over sigmoid outputs. 'hinge' gives margins
+    (`decision_function`) in the place of probabilities.
+class_weight : dict or 'balanced', default=None
+    Weights of the classes, by label, that multiply `sample_weight`; 'balanced' is
+    ``n_samples / (n_classes * np.bincount(y))``.
+""",
+    stratified=" (stratified for two classes)",
+    score="accuracy",
+    loss_note="",
+)
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier.
 
-    Minimises the cross-entropy with stochastic gradient descent or Adam. Two classes and
-    multilabel targets get sigmoid outputs, more classes a softmax. Parameters, defaults and
-    attributes carry scikit-learn's names and meaning.
+    Two classes and multilabel targets get sigmoid outputs, more classes a softmax.
 
     Parameters
     ----------
-    hidden_layer_sizes : int or array-like of int, default=(100,)
-        Number of units in each hidden layer; ``()`` for none.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation of the hidden layers.
-    solver : {'sgd', 'adam'}, default='adam'
-        How the weights are updated.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty ``alpha / 2 * sum(W**2)``, divided by the number of samples in
-        the batch (the sum of their weights).
-    batch_size : int or 'auto', default='auto'
-        Samples per update; 'auto' is ``min(200, n_samples)``.
-    learning_rate_init : float, default=0.001
-        Step size.
-    max_iter : int, default=200
-        Largest number of epochs. Reaching it raises a `ConvergenceWarning`.
-    shuffle : bool, default=True
-        Whether every epoch visits the samples in a new order.
-    random_state : int, RandomState instance or None, default=None
-        Decides initial weights, the order of samples and the held-out split.
-    tol : float, default=1e-4
-        What the loss (with `early_stopping`, the validation score) must improve by to count.
-    verbose : bool or int, default=False
-        Whether to print the loss of every epoch.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the previous `fit`.
-    momentum : float, default=0.9
-        Momentum in [0, 1], for solver='sgd'.
-    nesterovs_momentum : bool, default=True
-        Whether momentum is Nesterov's, for solver='sgd' and momentum > 0.
-    early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the samples (stratified for two classes),
-        stop when their accuracy no longer improves, and keep the weights of the best epoch.
-    validation_fraction : float, default=0.1
-        Share of the samples held out by `early_stopping`.
-    beta_1, beta_2 : float, default=0.9 and 0.999
-        Decay rates of Adam's first and second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        Added to the denominator of Adam's step.
-    n_iter_no_change : int or inf, default=10
-        Training stops after more than this many epochs in a row that improve by less than `tol`.
+    %(PARAMETERS)s
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels; column numbers for multilabel targets.
-    coefs_, intercepts_ : lists of ndarray
-        Kernel (inputs, units) and bias (units,) of each layer, as read-only copies. Assign a
-        list to change them.
-    loss_ : float
-        Loss of the last epoch, the L2 penalty included.
-    best_loss_ : float or None
-        Smallest loss of any epoch; None with `early_stopping`.
-    loss_curve_ : list of float
-        Loss of each epoch.
-    validation_scores_ : list of float or None
-        Accuracy on the held-out samples after each epoch; None without `early_stopping`.
-    best_validation_score_ : float or None
-        Largest of `validation_scores_`.
-    n_iter_ : int
-        Epochs of the last call.
-    t_ : int
-        Training samples seen so far.
-    n_layers_, n_outputs_ : int
-        Number of layers, input and output counted; units of the output layer.
-    out_activation_ : {'logistic', 'softmax'}
-        Activation of the output layer.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names for all of them.
+    %(ATTRIBUTES)s
 
     See Also
     --------
@@ -118,9 +117,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Notes
     -----
-    Threads are those of `cymlp.get_num_threads`, and change no result. Under ``n_jobs`` of a
-    search, joblib has its processes share the cores; in its threads, fits that find the cores
-    taken go on with one thread each.
+    %(NOTES)s
 
     Examples
     --------
@@ -137,7 +134,88 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     classes_: NDArray[Any]
+    _multilabel: bool
 
+    _parameter_constraints = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"log_loss", "focal", "hinge", "squared_error"}), Loss, callable],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
+        activation: str | BaseActivation | Sequence[str | BaseActivation] = "relu",
+        *,
+        solver: str | Optimizer = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int | str = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        loss: str | Loss | Callable[[Any, Any], tuple[Any, Any]] = "log_loss",
+        class_weight: Mapping[Any, float] | str | None = None,
+        layers: Sequence[Layer] | None = None,
+        n_layers: int | None = None,
+        width: int | None = None,
+        normalization: str | None = None,
+        dropout: float = 0.0,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            loss=loss,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            layers=layers,
+            n_layers=n_layers,
+            width=width,
+            normalization=normalization,
+            dropout=dropout,
+            scoring=scoring,
+            callbacks=callbacks,
+            n_jobs=n_jobs,
+        )
+        self.class_weight = class_weight
+
+    @available_if(requires_stochastic)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -148,11 +226,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> Self:
         """Train for one epoch on `X` and `y`, from where the last call stopped.
 
-        Step size, penalty and optimizer stay those of the call that built the network.
+        Loss, penalty, layers and optimizer stay those of the call that built the network.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels or a 0/1 indicator matrix.
@@ -168,13 +246,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
+        AttributeError
+            With an LBFGS solver.
         ValueError
             If `classes` is missing in the first call or differs from the first call's, if `y`
-            holds another label, or with early_stopping=True.
+            holds another label, with early_stopping=True or class_weight='balanced'.
         """
         first_call = not hasattr(self, "classes_")
         if first_call and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which does not see all "
+                "samples: pass the weights that sklearn.utils.compute_class_weight gives"
+            )
         with unchanged_on_error(self):
             if classes is not None:
                 labels = unique_labels(classes)
@@ -185,14 +270,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                         f"`classes={classes!r}` is not the same as on last call to partial_fit, "
                         f"was: {self.classes_!r}"
                     )
-            return self._fit(X, y, sample_weight, incremental=True)
+            return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict class labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -200,15 +285,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             The most probable class of each sample, or an indicator matrix (multilabel).
         """
-        decided = self._decide(self._outputs(X))
-        return decided if decided.ndim == 2 else self.classes_[decided]
+        return self._decode(self._decide(self._outputs(X)))
 
+    @available_if(_gives_probabilities)
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Predict class probabilities.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -218,16 +303,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             where each column is a probability of its own.
         """
         outputs = self._outputs(X)
-        if self.out_activation_ == "logistic" and self.n_outputs_ == 1:
+        if self._multilabel or self.out_activation_ == "softmax":
+            return outputs
+        if self.n_outputs_ == 1:
             return np.hstack([1 - outputs, outputs])
-        return outputs
+        # One against the rest, for each class.
+        tiny = np.finfo(outputs.dtype).tiny
+        return (outputs + tiny) / (outputs + tiny).sum(axis=1, keepdims=True)
 
+    @available_if(_gives_probabilities)
     def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the logarithm of class probabilities.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -238,10 +328,27 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def _encode_target(
-        self, y: Any, *, resume: bool, incremental: bool
-    ) -> tuple[NDArray[Any], int, Head]:
-        """Return class numbers or the indicator matrix, the number of outputs, the output layer."""
+    @available_if(_gives_margins)
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the margins that loss='hinge' trains.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        margins : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            One number for two classes, greater than 0 for the second one.
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self.n_outputs_ == 1 and not self._multilabel else outputs
+
+    # Targets
+
+    def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> NDArray[np.intp]:
+        """Return class numbers or an indicator matrix; set `classes_` where they are new."""
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind == "multiclass-multioutput":
@@ -249,13 +356,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "y must be class labels of shape (n_samples,) or a 0/1 indicator matrix, got "
                 f"shape {y.shape} with more than two values"
             )
-        if kind == "multilabel-indicator":
+        multilabel = kind == "multilabel-indicator"
+        if multilabel:
             target = (y.toarray() if hasattr(y, "toarray") else y).astype(np.intp)
             seen = np.arange(y.shape[1])
         else:
             seen, target = np.unique(y, return_inverse=True)
         if incremental:
-            expected = self.classes_ if target.ndim == 2 else np.intersect1d(seen, self.classes_)
+            expected = self.classes_ if multilabel else np.intersect1d(seen, self.classes_)
             if not np.array_equal(seen, expected):
                 raise ValueError(
                     "`y` has classes not in `self.classes_`. `self.classes_` has "
@@ -269,26 +377,73 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 )
         else:
             self.classes_ = seen
-        if target.ndim == 2:
-            return target, target.shape[1], YES_OR_NO
+        if hasattr(self, "_multilabel") and resume and multilabel != self._multilabel:
+            kinds = ("class labels", "an indicator matrix")
+            raise ValueError(
+                f"y must be {kinds[self._multilabel]}, which the fitted network is for, got "
+                f"{kinds[multilabel]}"
+            )
+        self._multilabel = multilabel
         # `y` need not hold all of `classes_`.
-        target = np.searchsorted(self.classes_, seen)[target]
-        # A single class goes through a softmax of one output: probability one, nothing to learn.
-        if len(self.classes_) == 2:
-            return target, 1, YES_OR_NO
-        return target, len(self.classes_), ONE_OF_MANY
+        return target if multilabel else np.searchsorted(self.classes_, seen)[target]
+
+    def _head(self, y: NDArray[np.intp]) -> Head:
+        n_classes = len(self.classes_)
+        one = n_classes == 2 and not self._multilabel
+        loss: Any = self.loss
+        if loss == "log_loss":
+            # A single class goes through a softmax of one output: probability one, nothing to
+            # learn.
+            yes_or_no = one or self._multilabel
+            loss = BinaryCrossEntropy() if yes_or_no else CrossEntropy()
+        else:
+            loss = resolve("loss", loss)
+        if loss.expects == "softmax":
+            if self._multilabel:
+                raise ValueError(
+                    f"loss={self.loss!r} is for one class of many: it cannot be of multilabel "
+                    "targets"
+                )
+            return Head(n_classes, Softmax(), loss)
+        n_outputs = 1 if one else n_classes
+        if loss.expects == "sigmoid":
+            return Head(n_outputs, Sigmoid(), loss)
+        if isinstance(loss, Hinge):
+            return Head(n_outputs, Identity(), loss)
+        if isinstance(loss, (SquaredError, CustomLoss)):
+            yes_or_no = one or self._multilabel
+            return Head(n_outputs, Sigmoid() if yes_or_no else Softmax(), loss)
+        raise ValueError(f"loss={self.loss!r} is not a loss of class labels")
+
+    def _fitted_head(self) -> Head:
+        """Return what `_head` did in `fit`."""
+        self._multilabel = self.n_outputs_ > 1 and self.out_activation_ == "logistic"
+        return self._head(self.classes_)
+
+    def _encode(self, y: NDArray[np.intp], head: Head) -> NDArray[Any]:
+        if y.ndim == 2 or head.n_outputs == 1 or head.loss.takes_labels:
+            return y
+        return np.eye(head.n_outputs)[y]
+
+    def _decode(self, y: NDArray[np.intp]) -> NDArray[Any]:
+        return y if y.ndim == 2 else self.classes_[y]
+
+    def _weigh(self, y: NDArray[np.intp], sample_weight: Any, *, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        weight = compute_sample_weight(self.class_weight, self._decode(y))
+        return weight if sample_weight is None else weight * sample_weight
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
-        """Turn output activations into targets as `_encode_target` encodes them."""
-        if self.out_activation_ == "softmax":
+        """Turn output activations into targets as `_take_targets` returns them."""
+        if self.n_outputs_ > 1 and not self._multilabel:
             return outputs.argmax(axis=1)
-        decided = (outputs > 0.5).astype(np.intp)
-        return decided[:, 0] if self.n_outputs_ == 1 else decided
+        if len(self.classes_) == 1 and not self._multilabel:
+            return np.zeros(len(outputs), np.intp)
+        decided = (outputs > (0.5 if _gives_probabilities(self) else 0)).astype(np.intp)
+        return decided if self._multilabel else decided[:, 0]
 
-    def _validation_score(
-        self, X: NDArray[Any], target: NDArray[Any], sample_weight: NDArray[Any] | None
-    ) -> float:
-        outputs = self._network.predict(X)
+    def _score_outputs(self, outputs: NDArray[Any], target: Any, sample_weight: Any) -> float:
         if not np.isfinite(outputs).all():
             return np.nan
         return accuracy_score(target, self._decide(outputs), sample_weight=sample_weight)
@@ -300,84 +455,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return tags
 
 
+@documented(
+    loss="""\
+""",
+    own="""\
+quantile : float or list of float, default=0.5
+    Level of loss='quantile', in (0, 1). Of several levels, which need targets of one column,
+    `predict_quantiles` gives all, and `predict` the one that is nearest to the median.
+""",
+    stratified="",
+    score="R2",
+    loss_note="""
+    Of the squared error, the mean over several outputs, as in scikit-learn, though their sum is
+    what is minimised.""",
+)
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer perceptron regressor.
 
-    Minimises half the squared error, summed over the outputs, with stochastic gradient descent
-    or Adam. The outputs are linear. Parameters, defaults and attributes carry scikit-learn's
-    names and meaning.
-
     Parameters
     ----------
-    hidden_layer_sizes : int or array-like of int, default=(100,)
-        Number of units in each hidden layer; ``()`` for none.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation of the hidden layers.
-    solver : {'sgd', 'adam'}, default='adam'
-        How the weights are updated.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty ``alpha / 2 * sum(W**2)``, divided by the number of samples in
-        the batch (the sum of their weights).
-    batch_size : int or 'auto', default='auto'
-        Samples per update; 'auto' is ``min(200, n_samples)``.
-    learning_rate_init : float, default=0.001
-        Step size.
-    max_iter : int, default=200
-        Largest number of epochs. Reaching it raises a `ConvergenceWarning`.
-    shuffle : bool, default=True
-        Whether every epoch visits the samples in a new order.
-    random_state : int, RandomState instance or None, default=None
-        Decides initial weights, the order of samples and the held-out split.
-    tol : float, default=1e-4
-        What the loss (with `early_stopping`, the validation score) must improve by to count.
-    verbose : bool or int, default=False
-        Whether to print the loss of every epoch.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the previous `fit`.
-    momentum : float, default=0.9
-        Momentum in [0, 1], for solver='sgd'.
-    nesterovs_momentum : bool, default=True
-        Whether momentum is Nesterov's, for solver='sgd' and momentum > 0.
-    early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the samples, stop when their R2 no longer
-        improves, and keep the weights of the best epoch.
-    validation_fraction : float, default=0.1
-        Share of the samples held out by `early_stopping`.
-    beta_1, beta_2 : float, default=0.9 and 0.999
-        Decay rates of Adam's first and second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        Added to the denominator of Adam's step.
-    n_iter_no_change : int or inf, default=10
-        Training stops after more than this many epochs in a row that improve by less than `tol`.
+    loss : str, Loss or callable, default='squared_error'
+        What is minimised, summed over the outputs: 'squared_error' (half of it), 'poisson',
+        'absolute_error', 'huber', 'log_cosh', 'quantile', 'gamma', 'tweedie', an instance of
+        `cymlp.losses` or a function as `cymlp.losses.CustomLoss` describes it. The outputs are
+        linear; with 'poisson', 'gamma' and 'tweedie', exponentials.
+    %(PARAMETERS)s
 
     Attributes
     ----------
-    coefs_, intercepts_ : lists of ndarray
-        Kernel (inputs, units) and bias (units,) of each layer, as read-only copies. Assign a
-        list to change them.
-    loss_ : float
-        Loss of the last epoch, the L2 penalty included. Over several outputs it is their sum,
-        the quantity that is minimised; scikit-learn reports their mean.
-    best_loss_ : float or None
-        Smallest loss of any epoch; None with `early_stopping`.
-    loss_curve_ : list of float
-        Loss of each epoch.
-    validation_scores_ : list of float or None
-        R2 on the held-out samples after each epoch; None without `early_stopping`.
-    best_validation_score_ : float or None
-        Largest of `validation_scores_`.
-    n_iter_ : int
-        Epochs of the last call.
-    t_ : int
-        Training samples seen so far.
-    n_layers_, n_outputs_ : int
-        Number of layers, input and output counted; units of the output layer.
-    out_activation_ : {'identity'}
-        Activation of the output layer.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names for all of them.
+    %(ATTRIBUTES)s
 
     See Also
     --------
@@ -385,34 +491,122 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Notes
     -----
-    Threads are those of `cymlp.get_num_threads`, and change no result. Under ``n_jobs`` of a
-    search, joblib has its processes share the cores; in its threads, fits that find the cores
-    taken go on with one thread each.
+    %(NOTES)s
 
     Examples
     --------
     >>> import numpy as np
     >>> from cymlp import MLPRegressor
-    >>> X = np.linspace(-1, 1, 200)[:, np.newaxis]
-    >>> y = np.sin(4 * X[:, 0])
-    >>> regr = MLPRegressor((16,), learning_rate_init=0.02, max_iter=500, random_state=0)
-    >>> regr.fit(X, y).score(X, y) > 0.95
+    >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> reg = MLPRegressor(hidden_layer_sizes=(32,), solver="lbfgs", random_state=0)
+    >>> reg = reg.fit(X, X.ravel() ** 2)
+    >>> bool(abs(reg.predict([[0.5]])[0] - 0.25) < 0.02)
     True
-    >>> [kernel.shape for kernel in regr.coefs_]
-    [(1, 16), (16, 1)]
+
+    An interval that holds nine of ten targets:
+
+    >>> rng = np.random.default_rng(0)
+    >>> y = X.ravel() + rng.normal(scale=0.1, size=200)
+    >>> reg = MLPRegressor(
+    ...     "quantile", (16,), quantile=[0.05, 0.5, 0.95], learning_rate_init=0.01, max_iter=500,
+    ...     random_state=0,
+    ... ).fit(X, y)
+    >>> low, high = reg.predict_interval(X).T
+    >>> bool(0.8 < np.mean((low <= y) & (y <= high)) < 0.97)
+    True
     """
 
+    _parameter_constraints = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(_REGRESSION_LOSSES), Loss, callable],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), list, tuple, np.ndarray],
+    }
+
+    def __init__(
+        self,
+        loss: str | Loss | Callable[[Any, Any], tuple[Any, Any]] = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] = (100,),
+        activation: str | BaseActivation | Sequence[str | BaseActivation] = "relu",
+        *,
+        solver: str | Optimizer = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int | str = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        quantile: float | Sequence[float] = 0.5,
+        layers: Sequence[Layer] | None = None,
+        n_layers: int | None = None,
+        width: int | None = None,
+        normalization: str | None = None,
+        dropout: float = 0.0,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            loss=loss,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            layers=layers,
+            n_layers=n_layers,
+            width=width,
+            normalization=normalization,
+            dropout=dropout,
+            scoring=scoring,
+            callbacks=callbacks,
+            n_jobs=n_jobs,
+        )
+        self.quantile = quantile
+
+    @available_if(requires_stochastic)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Train for one epoch on `X` and `y`, from where the last call stopped.
 
-        Step size, penalty and optimizer stay those of the call that built the network.
+        Loss, penalty, layers and optimizer stay those of the call that built the network.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Real numbers.
@@ -426,44 +620,102 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Raises
         ------
+        AttributeError
+            With an LBFGS solver.
         ValueError
             If an argument does not fit, or with early_stopping=True.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, incremental=True)
+            return self._fit(X, y, sample_weight, None, incremental=True)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict targets.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            The predicted values, in the network's dtype.
+            The predictions; of several quantiles the one that is nearest to the median.
         """
-        outputs = self._outputs(X)
+        return self._predicted(self._outputs(X))
+
+    @available_if(_gives_several_quantiles)
+    def predict_quantiles(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict all quantiles.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        quantiles : ndarray of shape (n_samples, n_levels)
+            In the order of `quantile`, put right where the network has them cross.
+        """
+        levels = np.asarray(self._resolved_loss().levels)
+        quantiles = np.empty_like(outputs := self._outputs(X))
+        quantiles[:, np.argsort(levels, kind="stable")] = np.sort(outputs, axis=1)
+        return quantiles
+
+    @available_if(_gives_several_quantiles)
+    def predict_interval(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the lowest and the highest quantile.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            With quantile=[0.05, 0.95], nine of ten targets lie between the two.
+        """
+        quantiles = self.predict_quantiles(X)
+        return np.stack([quantiles.min(axis=1), quantiles.max(axis=1)], axis=1)
+
+    # Targets
+
+    def _resolved_loss(self) -> Any:
+        if self.loss == "quantile":
+            one = np.ndim(self.quantile) == 0
+            return Quantile(float(self.quantile) if one else [float(q) for q in self.quantile])
+        return resolve("loss", self.loss)
+
+    def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> NDArray[Any]:
+        return y
+
+    def _head(self, y: NDArray[Any]) -> Head:
+        loss = self._resolved_loss()
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if isinstance(getattr(loss, "levels", None), tuple):
+            if n_outputs > 1:
+                raise ValueError(
+                    f"y must have one column for several quantiles, got {n_outputs} columns"
+                )
+            n_outputs = len(loss.levels)
+        return Head(n_outputs, resolve_activation("loss", loss.expects), loss)
+
+    def _fitted_head(self) -> Head:
+        """Return what `_head` did in `fit`."""
+        return self._head(np.empty((0, self.n_outputs_)))
+
+    def _encode(self, y: NDArray[Any], head: Head) -> NDArray[Any]:
+        return y
+
+    def _predicted(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        loss = self.network_.loss
+        if isinstance(loss, Quantile) and isinstance(loss.levels, tuple):
+            return outputs[:, np.abs(np.asarray(loss.levels) - 0.5).argmin()]
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
-    def _encode_target(
-        self, y: Any, *, resume: bool, incremental: bool
-    ) -> tuple[NDArray[Any], int, Head]:
-        """Return the values themselves, the number of outputs, the output layer."""
-        return y, 1 if y.ndim == 1 else y.shape[1], REGRESSION
-
-    def _validation_score(
-        self, X: NDArray[Any], target: NDArray[Any], sample_weight: NDArray[Any] | None
-    ) -> float:
-        outputs = self._network.predict(X)
-        if not np.isfinite(outputs).all():
+    def _score_outputs(self, outputs: NDArray[Any], target: Any, sample_weight: Any) -> float:
+        predicted = self._predicted(outputs)
+        if not np.isfinite(predicted).all():
             return np.nan
-        return r2_score(target, outputs, sample_weight=sample_weight)
-
-    def __sklearn_tags__(self) -> Any:
-        """Say what targets the estimator takes."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
+        return r2_score(target, predicted, sample_weight=sample_weight)

@@ -48,6 +48,20 @@ def layer_outputs(net: Sequential, X: Any, n_threads: int | None) -> list[np.nda
     return [outputs[op] for op in ops]
 
 
+def last_hidden_outputs(net: Sequential, X: Any, n_threads: int | None) -> np.ndarray:
+    """Return the outputs of the last layer but one; the inputs where there is one layer alone."""
+    threads = _validate.thread_count("n_threads", n_threads)
+    x = _inputs_alone(net, X).x
+    if len(net.layers) == 1:
+        return x.toarray() if isinstance(x, _validate.SparseRows) else np.array(x)
+    network, plan = _network_by_layers(net)
+    op = plan.made_by[-2]
+    assert op is not None  # since nothing is fused
+    out = np.empty((len(x), plan.widths[-2][1]), net.dtype)
+    _inference.forward(network, x, {op: out}, threads)
+    return out
+
+
 def _network_by_layers(net: Sequential) -> tuple[Any, Lowering]:
     """Return a network in which each layer makes its outputs, with this one's parameters."""
     assert net._plan is not None

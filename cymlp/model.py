@@ -124,6 +124,8 @@ class Sequential:
         self.metrics: tuple[Metric, ...] = ()
         self.stop_training = False
         self._epochs_done = 0
+        # What the last epoch's loss and the last evaluation's have in them.
+        self._penalty = self._validation_penalty = 0.0
         self._network: Any = None
         if n_inputs is not None:
             n_inputs = _validate.integer("n_inputs", n_inputs, low=1, high=2**31 - 1)
@@ -340,10 +342,14 @@ class Sequential:
                 f"learning_rate cannot be set, since a schedule does: {optimizer.learning_rate!r}, "
                 f"now at {before:.6g}; compile with a number"
             )
-        rate = _validate.real("learning_rate", rate, low=0, closed="neither")
+        self._set_learning_rate(_validate.real("learning_rate", rate, low=0, closed="neither"))
+
+    def _set_learning_rate(self, rate: float, *, keeps_velocity: bool = False) -> None:
+        """Set a rate that fits the optimizer; see `Network.set_learning_rate`."""
+        optimizer: Any = self.optimizer
         self.optimizer = replace(optimizer, learning_rate=rate)
         if self.built:
-            self._network.set_learning_rate(rate)
+            self._network.set_learning_rate(rate, keeps_velocity)
 
     # Samples
 
@@ -567,12 +573,14 @@ class Sequential:
         tick: Callable[[int, dict[str, float]], object] | None = None,
         every_batch: bool = False,
         threads: int = 0,
+        order: np.ndarray | None = None,
+        by_count: bool = False,
     ) -> list[dict[str, float]]:
         """Train for some epochs; return the averages of loss and metrics over each.
 
         `tick` is called now and then or after every batch; the epoch ends where it returns true.
         """
-        results: list[tuple[float, float]] = []
+        results: list[tuple[float, float, float]] = []
         report = None
         if tick is not None:
 
@@ -586,13 +594,16 @@ class Sequential:
                 results,
                 n_epochs=n_epochs,
                 shuffle=key(self._seed, Purpose.SHUFFLE, self._epochs_done) if shuffle else None,
+                order=order,
+                by_count=by_count,
                 tick=report,
                 every_batch=every_batch,
                 n_threads=threads,
             )
         finally:
             self._epochs_done += len(results)
-        return [self._logs(*result) for result in results]
+        self._penalty = results[-1][2]
+        return [self._logs(loss, accuracy) for loss, accuracy, _ in results]
 
     def _require_steps(self, what: str) -> None:
         if isinstance(self.optimizer, LBFGS):
@@ -640,7 +651,7 @@ class Sequential:
         samples = self._prepare(X, y, sample_weight)
         if not self.built:
             self.build(samples.n_inputs)
-        results: list[tuple[float, float]] = []
+        results: list[tuple[float, float, float]] = []
         self._network.train(self._describe(samples), len(samples), results, n_threads=threads)
         return results[0][0]
 
@@ -694,7 +705,7 @@ class Sequential:
         training = _validate.boolean("training", training)
         threads = _validate.thread_count("n_threads", n_threads)
         described = self._describe(self._prepare(X, y, sample_weight))
-        _, _, found = self._network.gradients(described, training, threads)
+        _, found = self._network.gradients(described, training, threads)
         shapes = self._shapes("gradients")
         return [
             found[name] if name in found else np.zeros(shape, self.dtype)
@@ -887,7 +898,7 @@ class Sequential:
         return self._evaluate(self._prepare(X, y, sample_weight), threads)
 
     def _evaluate(self, samples: Samples, threads: int) -> dict[str, float]:
-        loss, accuracy = _inference.evaluate(
+        loss, accuracy, self._validation_penalty = _inference.evaluate(
             self._network, samples.x, samples.labels, samples.values, samples.weight, threads
         )
         counted = self._logs(loss, accuracy)

@@ -187,6 +187,9 @@ class Adam(_AdamLike):
     amsgrad : bool, default=False
     weight_decay : float, default=0.0
         ``weight_decay * w`` is added to g. At least 0.
+    epsilon_hat : bool, default=False
+        Whether ``epsilon`` is added to ``sqrt(v)`` instead, ahead of its correction, as by
+        scikit-learn and Keras.
     clip_value, clip_norm, clip_global_norm, ema_decay : float, optional
         See `StochasticOptimizer`.
 
@@ -210,11 +213,13 @@ class Adam(_AdamLike):
     name: ClassVar[str] = "adam"
     amsgrad: bool = False
     weight_decay: float = 0.0
+    epsilon_hat: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
         super().__post_init__()
         _validate.boolean("amsgrad", self.amsgrad)
+        _validate.boolean("epsilon_hat", self.epsilon_hat)
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
@@ -237,6 +242,9 @@ class AdamW(_AdamLike):
     weight_decay : float, default=0.01
         At least 0.
     amsgrad : bool, default=False
+    epsilon_hat : bool, default=False
+        Whether ``epsilon`` is added to ``sqrt(v)`` instead, ahead of its correction, as by
+        scikit-learn and Keras.
     clip_value, clip_norm, clip_global_norm, ema_decay : float, optional
         See `StochasticOptimizer`.
 
@@ -261,11 +269,13 @@ class AdamW(_AdamLike):
     name: ClassVar[str] = "adamw"
     weight_decay: float = 0.01
     amsgrad: bool = False
+    epsilon_hat: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
         super().__post_init__()
         _validate.boolean("amsgrad", self.amsgrad)
+        _validate.boolean("epsilon_hat", self.epsilon_hat)
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
@@ -610,7 +620,7 @@ class LBFGS(Optimizer):
     history_size : int, default=10
         Steps that the curvature is estimated from, at least 1.
     tol : float, default=1e-5
-        Stop where no element of the gradient is greater; greater than 0.
+        Stop where no element of the gradient is greater; at least 0.
     max_evaluations : int, default=15000
         Stop after so many evaluations of loss and gradient, at least 1.
 
@@ -639,7 +649,7 @@ class LBFGS(Optimizer):
     def __post_init__(self) -> None:
         """Validate the arguments."""
         _validate.integer("history_size", self.history_size, low=1)
-        _validate.real("tol", self.tol, low=0, closed="neither")
+        _validate.real("tol", self.tol, low=0)
         _validate.integer("max_evaluations", self.max_evaluations, low=1)
 
 

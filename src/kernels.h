@@ -127,6 +127,7 @@ typedef struct cymlp_step {
     double momentum;
     double beta_1, beta_2; /* of the running averages; beta_2 is RMSprop's and Adadelta's rho */
     double epsilon;
+    double epsilon_hat;  /* Adam's, if it is added to the root before the correction; 0: epsilon */
     double m_scale;      /* Adam's bias correction 1 / (1 - beta_1^t) ... */
     double v_root_scale; /* ... and the root of 1 / (1 - beta_2^t) */
     double g_scale;      /* NAdam's factor of the gradient, whose m_scale is another, too */
@@ -222,13 +223,16 @@ typedef struct cymlp_row_network {
 
 /* Weighted sums over samples. */
 typedef struct cymlp_sums {
-    double loss, hits, weight;
+    double loss, penalty, hits, weight; /* the penalty is also in the loss */
 } cymlp_sums;
 
 /* Adam's bias corrections for the step with this number, counted from 1. */
 static inline void cymlp_correct_step(cymlp_step *step, double number) {
     step->m_scale = 1 / (1 - pow(step->beta_1, number));
     step->v_root_scale = sqrt(1 / (1 - pow(step->beta_2, number)));
+    if (step->epsilon_hat > 0) {
+        step->epsilon = step->epsilon_hat * step->v_root_scale;
+    }
 }
 
 /* Whether an activation's derivative is no function of its output, so that z must be kept. */

@@ -214,6 +214,7 @@ static void NAME(train_row)(const cymlp_row_network *network, const REAL *x__i,
     }
     sums->loss += weight * loss;
     sums->loss += weight * penalty;
+    sums->penalty += weight * penalty;
     sums->weight += weight;
 }
 
