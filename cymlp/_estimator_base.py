@@ -23,6 +23,7 @@ from ._estimator_network import (
     hidden_widths,
     optimizer_for,
     stack_for,
+    structure_of,
 )
 from ._fit import Fit, Plan, checked_callbacks
 from ._sklearn import (
@@ -110,6 +111,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     out_activation_: str
     network_: Sequential
     _no_improvement_count: int
+    _structure: str
 
     _parameter_constraints: dict[str, list[object]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -425,11 +427,16 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         y = self._take_targets(y, resume=resume, incremental=incremental)
         head = self._head(y)
         eval_data = None if eval_set is None else self._check_eval_set(eval_set)
+        structure = structure_of(self, X.shape[1], head)
+        if resume and structure != self._structure:
+            raise ValueError(
+                f"hidden_layer_sizes and y ask for {structure}, but the fitted network, which this "
+                f"call would continue, has {self._structure}"
+            )
+        self._structure = structure
         rng = check_random_state(self.random_state)
         if not (resume and incremental):
             self._make_network(head, X, rng, resume=resume)
-        elif head.n_outputs != self.n_outputs_:
-            raise self._other_network(f"{head.n_outputs} outputs", f"{self.n_outputs_}")
         self._train(X, y, sample_weight, eval_data, head, rng, incremental=incremental)
         if not all(np.isfinite(weights).all() for weights in self.network_.get_weights()):
             raise ValueError(
@@ -447,14 +454,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             network = build_network(
                 stack, X.shape[1], self.network_.dtype, np.random.RandomState(0)
             )
-            weights = self.network_.get_weights()
-            shapes = [[array.shape for array in each] for each in (network.get_weights(), weights)]
-            if shapes[0] != shapes[1] or head.out_activation != self.out_activation_:
-                raise self._other_network(
-                    f"parameters of shapes {shapes[0]} and {head.out_activation} outputs",
-                    f"{shapes[1]} and {self.out_activation_} outputs",
-                )
-            network.set_weights(weights)
+            network.set_weights(self.network_.get_weights())
         else:
             network = build_network(stack, X.shape[1], X.dtype, rng)
             self.n_layers_ = len(dense_places(network)) + 1
@@ -470,13 +470,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self.best_loss_ = None if stops else np.inf
             self.validation_scores_ = self.best_validation_score_ = None
             self.validation_loss_curve_ = None
-
-    @staticmethod
-    def _other_network(asked: str, fitted: str) -> ValueError:
-        return ValueError(
-            f"hidden_layer_sizes and y ask for {asked}, but the fitted network, which this call "
-            f"would continue, has {fitted}"
-        )
 
     def _train(
         self,

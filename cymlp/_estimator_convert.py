@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn import neural_network
-from sklearn.preprocessing import LabelBinarizer
 
-from ._estimator_network import build_network, dense_places, stack_for
-from ._sklearn import check_is_fitted, is_classifier
+from ._estimator_network import build_network, dense_places, stack_for, structure_of
+from ._sklearn import LabelBinarizer, check_is_fitted, is_classifier, neural_network
 
 if TYPE_CHECKING:
     from ._estimator_base import BaseMLP
@@ -87,6 +85,7 @@ def from_sklearn(cls: type[BaseMLP], fitted: Any) -> Any:
         weights[kernel], weights[bias] = coef, intercept
     network.set_weights(weights)
     ours.network_ = network
+    ours._structure = structure_of(ours, fitted.n_features_in_, head)
     return ours
 
 

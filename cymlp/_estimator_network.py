@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import activations
+from ._lower import plan_layers
 from .initializers import GlorotUniform
 from .layers import (
     Activation,
@@ -76,7 +77,9 @@ def hidden_widths(estimator: BaseMLP) -> list[int]:
     given: Any = estimator.hidden_layer_sizes
     sizes = list(given) if hasattr(given, "__iter__") else [given]
     whole = (int, np.integer)
-    if not all(isinstance(n, whole) and not isinstance(n, bool) and n > 0 for n in sizes):
+    if not all(isinstance(n, whole) and not isinstance(n, bool) for n in sizes):
+        raise ValueError(f"hidden_layer_sizes must be integers > 0, got {sizes}")
+    if any(n <= 0 for n in sizes):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return [int(size) for size in sizes]
 
@@ -143,6 +146,18 @@ def stack_for(estimator: BaseMLP, head: Head) -> Stack:
             layers.append(Dropout(float(estimator.dropout)))
     layers.append(dense(head.n_outputs, head.activation, gains[-1]))
     return Stack(layers, gains)
+
+
+def structure_of(estimator: BaseMLP, n_inputs: int, head: Head) -> str:
+    """Return what a network must have in common with the one that it goes on from, in words."""
+    if estimator.layers is not None:
+        plan = plan_layers(stack_for(estimator, head).layers, n_inputs)
+        what = f"layers with parameters of shapes {[p.shape for p in plan.parameters]}"
+    else:
+        what = f"layer widths {[n_inputs, *hidden_widths(estimator), head.n_outputs]}"
+        if estimator.normalization is not None:
+            what += f", {estimator.normalization} normalization"
+    return f"{what} and {head.out_activation} outputs"
 
 
 def build_network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 try:
+    from sklearn import neural_network
     from sklearn.base import (
         BaseEstimator,
         ClassifierMixin,
@@ -15,6 +16,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import accuracy_score, get_scorer, get_scorer_names, r2_score
     from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import LabelBinarizer
     from sklearn.utils import check_random_state, column_or_1d, compute_sample_weight
     from sklearn.utils._param_validation import Interval, Options, StrOptions
     from sklearn.utils.metaestimators import available_if
@@ -34,6 +36,7 @@ __all__ = [
     "ClassifierMixin",
     "ConvergenceWarning",
     "Interval",
+    "LabelBinarizer",
     "Options",
     "RegressorMixin",
     "StrOptions",
@@ -51,6 +54,7 @@ __all__ = [
     "get_scorer",
     "get_scorer_names",
     "is_classifier",
+    "neural_network",
     "r2_score",
     "train_test_split",
     "type_of_target",

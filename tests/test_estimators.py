@@ -5,7 +5,6 @@ import inspect
 import io
 import pickle
 import warnings
-from itertools import pairwise
 from numbers import Real
 
 import numpy as np
@@ -21,14 +20,10 @@ import scipy.sparse
 import sklearn.neural_network as reference
 from sklearn.base import clone
 from sklearn.datasets import (
-    load_breast_cancer,
-    load_diabetes,
-    load_digits,
-    load_iris,
     make_multilabel_classification,
 )
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -99,10 +94,13 @@ def test_scikit_learn_checks(estimator, check):
 
 
 def test_parameters_and_defaults_are_scikit_learns(estimator_class):
-    theirs = getattr(reference, estimator_class.__name__)().get_params()
+    theirs = getattr(reference, estimator_class.__name__)
     ours = estimator_class().get_params()
-    assert ours == {name: theirs[name] for name in ours}
-    assert theirs.keys() - ours.keys() <= {"learning_rate", "power_t", "max_fun", "loss"}
+    assert {name: ours[name] for name in theirs().get_params()} == theirs().get_params()
+    if "loss" in theirs().get_params() or estimator_class is MLPClassifier:
+        positions = [inspect.signature(cls).parameters for cls in (estimator_class, theirs)]
+        assert [list(each)[: len(positions[1])] for each in positions] == [list(positions[1])] * 2
+    assert clone(estimator_class()).get_params() == ours
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
@@ -111,7 +109,9 @@ def test_attributes_are_scikit_learns(estimator_class, early_stopping):
     if estimator_class is MLPClassifier:
         y = np.unique(y, return_inverse=True)[1]
     ours = make_estimator(estimator_class, early_stopping=early_stopping).fit(X, y)
-    theirs = getattr(reference, estimator_class.__name__)(**ours.get_params()).fit(X, y)
+    theirs = getattr(reference, estimator_class.__name__)()
+    shared = {name: ours.get_params()[name] for name in theirs.get_params()}
+    theirs.set_params(**shared).fit(X, y)
     names = [name for name in vars(theirs) if name.endswith("_") and not name.startswith("_")]
     for name in names:
         expected, actual = getattr(theirs, name), getattr(ours, name)
@@ -175,11 +175,26 @@ def test_coefs_are_read_only_and_assignable(estimator_class):
 @pytest.mark.parametrize(
     "parameter, value, expected",
     [
-        ("solver", "lbfgs", r"'solver' .* among {'(adam|sgd)', '(adam|sgd)'}. Got 'lbfgs'"),
-        ("activation", "sigmoid", r"'activation' .* among {.*'logistic'.*}. Got 'sigmoid'"),
+        ("solver", "newton", r"'solver' .* among {.*'lbfgs'.*}.*. Got 'newton'"),
+        ("activation", "sine", r"'activation' .* among {.*'logistic'.*}.* Got 'sine'"),
+        ("activation", ["tanh"] * 3, r"activation must .* list of 1, one for each, got 3"),
+        ("activation", ["sine"], r"activation\[0\] must be one of .*tanh.*, got 'sine'"),
+        ("learning_rate", "fast", r"'learning_rate' .* among {.*'invscaling'.*}.* Got 'fast'"),
+        ("power_t", -1.0, r"'power_t' .* Got -1.0"),
+        ("max_fun", 0, r"'max_fun' .* Got 0"),
+        ("loss", "accuracy", r"'loss' .* among .* Got 'accuracy'"),
+        ("layers", [3], r"layers\[0\] must be a layer"),
+        ("layers", 3, r"'layers' .* Got 3"),
+        ("n_layers", 0, r"'n_layers' .* Got 0"),
+        ("width", 0, r"'width' .* Got 0"),
+        ("normalization", "group", r"'normalization' .* Got 'group'"),
+        ("dropout", 1.0, r"'dropout' .* Got 1.0"),
+        ("scoring", "best", r"'scoring' .* Got 'best'"),
+        ("n_jobs", 1.5, r"'n_jobs' .* Got 1.5"),
+        ("verbose", "loud", r"'verbose' .* Got 'loud'"),
         ("hidden_layer_sizes", -1, r"'hidden_layer_sizes' .* Got -1"),
         ("hidden_layer_sizes", (5, 0), r"hidden_layer_sizes must be > 0, got \[5, 0\]"),
-        ("hidden_layer_sizes", (5.5,), r"hidden_layer_sizes must be > 0, got \[5.5\].*integers"),
+        ("hidden_layer_sizes", (5.5,), r"hidden_layer_sizes must be integers > 0, got \[5.5\]"),
         ("alpha", -0.1, r"'alpha' .* in the range \[0.*Got -0.1"),
         ("batch_size", 0, r"'batch_size' .* Got 0"),
         ("learning_rate_init", 0.0, r"'learning_rate_init' .* Got 0.0"),
@@ -199,7 +214,7 @@ def test_bad_parameters(estimator_class, parameter, value, expected):
     X, y = make_data(estimator_class)
     estimator = make_estimator(estimator_class).fit(X, y).set_params(**{parameter: value})
     before = state(estimator)
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises((ValueError, TypeError), match=expected):
         estimator.fit(X, y)
     assert state(estimator) == before
 
@@ -220,7 +235,7 @@ def test_parameters_that_do_not_exist(estimator_class):
         (lambda X, y: (np.where(X > 1, np.inf, X), y, None), "infinity"),
         (lambda X, y: (X.astype(complex), y, None), "Complex data not supported"),
         (lambda X, y: (np.full(X.shape, "a"), y, None), "could not convert string to float"),
-        (lambda X, y: (scipy.sparse.csr_array(X), y, None), "[Ss]parse data was passed"),
+        (lambda X, y: (scipy.sparse.coo_array(X.astype(complex)), y, None), "Complex data"),
         (lambda X, y: (X, None, None), "y should be a 1d array|requires y to be passed"),
         (lambda X, y: (X, y, np.ones(3)), r"sample_weight.shape == \(3,\)"),
         (lambda X, y: (X, y, -np.ones(len(X))), "sample_weight"),
@@ -313,26 +328,6 @@ def test_number_of_threads_does_not_matter(estimator_class):
     np.testing.assert_array_equal(said[0], said[2])
 
 
-@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-def test_initial_weights_have_scikit_learns_range(estimator_class, activation, monkeypatch):
-    monkeypatch.setattr(Sequential, "_run_epochs", lambda *_: [{"loss": 0.0}])
-    X, y = make_data(estimator_class)
-    sizes = (400, 300)
-    estimator = make_estimator(
-        estimator_class, hidden_layer_sizes=sizes, activation=activation, max_iter=1
-    ).fit(X, y)
-    widths = [4, *sizes, estimator.n_outputs_]
-    for (inputs, units), *arrays in zip(
-        pairwise(widths), estimator.coefs_, estimator.intercepts_, strict=True
-    ):
-        bound = np.sqrt((2 if activation == "logistic" else 6) / (inputs + units))
-        for array in arrays:
-            assert np.abs(array).max() <= bound
-            if array.size >= 300:
-                assert np.abs(array).max() > 0.97 * bound
-                assert abs(array.mean()) < 4 * bound / np.sqrt(3 * array.size)
-
-
 @pytest.mark.parametrize("sizes", [(), 8, [8], (8, 7), np.array([8, 7]), (np.int64(5),)])
 def test_hidden_layer_sizes(estimator_class, sizes):
     X, y = make_data(estimator_class)
@@ -344,8 +339,11 @@ def test_hidden_layer_sizes(estimator_class, sizes):
 
 def test_partial_fit_is_one_epoch_of_fit(estimator_class):
     X, y = make_data(estimator_class)
-    whole = make_estimator(estimator_class, batch_size=16).fit(X, y)
-    parts = make_estimator(estimator_class, batch_size=16)
+    # Each call would begin the shuffles anew, as in scikit-learn.
+    whole, parts = (
+        make_estimator(estimator_class, batch_size=16, shuffle=False) for _ in range(2)
+    )
+    whole.fit(X, y)
     if estimator_class is MLPClassifier:
         parts.partial_fit(X, y, classes=["low", "mid", "top"])
     for _ in range(whole.max_iter - len(getattr(parts, "loss_curve_", []))):
@@ -357,8 +355,12 @@ def test_partial_fit_is_one_epoch_of_fit(estimator_class):
 
 def test_partial_fit_goes_on_after_fit(estimator_class):
     X, y = make_data(estimator_class)
-    longer = make_estimator(estimator_class, max_iter=6).fit(X, y)
-    resumed = make_estimator(estimator_class, max_iter=5).fit(X, y).partial_fit(X, y)
+    longer, resumed = (
+        make_estimator(estimator_class, max_iter=n, random_state=np.random.RandomState(0))
+        for n in (6, 5)
+    )
+    longer.fit(X, y)
+    resumed.fit(X, y).partial_fit(X, y)
     np.testing.assert_array_equal(outputs(resumed, X), outputs(longer, X))
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
         resumed.set_params(early_stopping=True).partial_fit(X, y)
@@ -424,8 +426,8 @@ def test_early_stopping_keeps_the_best_weights(estimator_class, monkeypatch):
     after_epoch = []
     run_epochs = Sequential._run_epochs
 
-    def recorded(self, *arguments):
-        logs = run_epochs(self, *arguments)
+    def recorded(self, *arguments, **named):
+        logs = run_epochs(self, *arguments, **named)
         after_epoch.append(self.get_weights())
         return logs
 
@@ -509,10 +511,10 @@ def test_interrupted_fit_keeps_what_it_has(estimator_class, monkeypatch):
     epochs = iter(range(3))
     run_epochs = Sequential._run_epochs
 
-    def interrupted(self, *arguments):
+    def interrupted(self, *arguments, **named):
         if next(epochs) == 2:
             raise KeyboardInterrupt
-        return run_epochs(self, *arguments)
+        return run_epochs(self, *arguments, **named)
 
     monkeypatch.setattr(Sequential, "_run_epochs", interrupted)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
@@ -698,7 +700,7 @@ def test_warm_start_needs_the_same_classes():
 def test_a_network_for_labels_is_not_continued_with_indicators():
     X, _ = make_data(MLPClassifier)
     clf = make_estimator(MLPClassifier, warm_start=True).fit(X, np.arange(60) % 3)
-    with pytest.raises(ValueError, match="logistic outputs.*fitted network.*softmax outputs"):
+    with pytest.raises(ValueError, match="y must be class labels.*got an indicator matrix"):
         clf.fit(X, np.eye(3, dtype=int)[:, ::-1][np.arange(60) % 3])
 
 
