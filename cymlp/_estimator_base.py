@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _validate
+from ._estimator_checks import has_valid_parameters, is_plain_matrix, is_plain_vector
 from ._estimator_convert import from_sklearn, to_sklearn
 from ._estimator_fit import HeldOut, Order, Progress, Report
 from ._estimator_network import (
@@ -402,7 +403,35 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _validate_params(self) -> None:
+        if not has_valid_parameters(self):
+            super()._validate_params()
+
     # Training
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        """Return samples and targets as arrays; set or check the number of features."""
+        if is_plain_matrix(X) and is_plain_vector(y, len(X)) and _validate.is_finite(X):
+            if reset:
+                self.n_features_in_ = X.shape[1]
+                vars(self).pop("feature_names_in_", None)
+                return X, y
+            if self._is_as_fitted(X):
+                return X, y
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=_SPARSE,
+            reset=reset,
+            dtype=_DTYPES,
+            multi_output=True,
+            y_numeric=not is_classifier(self),
+        )
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _is_as_fitted(self, X: NDArray[Any]) -> bool:
+        return X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, *, incremental: bool) -> Self:
         if self.layers is None:
@@ -410,18 +439,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         resume = hasattr(self, "network_") and (incremental or self.warm_start)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=_SPARSE,
-            reset=not resume,
-            dtype=_DTYPES,
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._checked(X, y, reset=not resume)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
         y = self._take_targets(y, resume=resume, incremental=incremental)
@@ -586,18 +604,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 + (f" of {len(eval_set)}" if isinstance(eval_set, (tuple, list)) else "")
             )
         X, y, *rest = eval_set
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=_SPARSE,
-            reset=False,
-            dtype=_DTYPES,
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._checked(X, y, reset=False)
         y = self._take_targets(y, resume=True, incremental=True)
         weight = None if not rest or rest[0] is None else check_sample_weight(rest[0], X)
         return X, y, weight
@@ -676,19 +683,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Return the output layer's activations, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
         threads = self._n_threads()
-        # scikit-learn's checks take longer than the prediction of a few rows. An array that passes
-        # the network's own would pass them, too; for all else they have the last word.
-        if (
-            type(X) is np.ndarray
-            and X.dtype in _DTYPES
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.shape[1] == self.n_features_in_
-            and not hasattr(self, "feature_names_in_")
-        ):
+        if is_plain_matrix(X) and self._is_as_fitted(X):
             try:
                 return self.network_.predict(X, n_threads=threads)
-            except ValueError:
+            except ValueError:  # not finite, which scikit-learn has the words for
                 pass
         X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
         return self.network_.predict(X, n_threads=threads)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import activations
-from ._lower import plan_layers
+from ._lower import Parameter, plan_layers
 from .initializers import GlorotUniform
 from .layers import (
     Activation,
@@ -35,6 +35,8 @@ from .schedules import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ._estimator_base import BaseMLP
     from .losses import Loss
 
@@ -171,18 +173,24 @@ def build_network(
     draws = stack.gains is None or any(isinstance(layer, Dropout) for layer in stack.layers)
     network = Sequential(
         stack.layers,
-        n_inputs=n_inputs,
         dtype=np.dtype(dtype).name,
         random_state=int(rng.randint(np.iinfo(np.int32).max)) if draws else 0,
     )
-    if stack.gains is not None:
-        weights = network.get_weights()
-        for (kernel, bias), gain in zip(dense_places(network), stack.gains, strict=True):
-            fan_in, fan_out = weights[kernel].shape
-            bound = np.sqrt((6.0 if gain == 1 else 2.0) / (fan_in + fan_out))
-            weights[kernel] = rng.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype)
-            weights[bias] = rng.uniform(-bound, bound, fan_out).astype(dtype)
-        network.set_weights(weights)
+    if stack.gains is None:
+        network.build(n_inputs)
+        return network
+    gains = iter(stack.gains)
+    bound = 0.0
+
+    def initial(parameter: Parameter) -> NDArray[Any] | None:
+        nonlocal bound
+        if parameter.name == "kernel":
+            bound = np.sqrt((6.0 if next(gains) == 1 else 2.0) / sum(parameter.shape))
+        elif parameter.name != "bias":
+            return network._initial_values(parameter)
+        return rng.uniform(-bound, bound, parameter.shape).astype(dtype, copy=False)
+
+    network._build(n_inputs, initial)
     return network
 
 

@@ -304,8 +304,9 @@ cdef class Network(Updates):
         if epochs.shuffles:
             epochs.key[0], epochs.key[1] = shuffle
             order = np.empty(samples.samples.n_rows, np.int64)
-        if order is not None:
+        elif order is not None:
             check_order(order, samples.samples.n_rows)
+        if order is not None:
             epochs.order = <int64_t*> address(order)
         self._enter()
         self.diverged_step = 0

@@ -18,7 +18,12 @@ try:
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import LabelBinarizer
     from sklearn.utils import check_random_state, column_or_1d, compute_sample_weight
-    from sklearn.utils._param_validation import Interval, Options, StrOptions
+    from sklearn.utils._param_validation import (
+        Interval,
+        Options,
+        StrOptions,
+        make_constraint,
+    )
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
     from sklearn.utils.optimize import _check_optimize_result as check_optimize_result
@@ -54,6 +59,7 @@ __all__ = [
     "get_scorer",
     "get_scorer_names",
     "is_classifier",
+    "make_constraint",
     "neural_network",
     "r2_score",
     "train_test_split",

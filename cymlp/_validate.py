@@ -245,7 +245,7 @@ def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         yield tuple(place), array[tuple(part)]
 
 
-def _is_finite(array: np.ndarray, kind: np.dtype | None = None) -> bool:
+def is_finite(array: np.ndarray, kind: np.dtype | None = None) -> bool:
     """Whether an array is finite once it is of a dtype, its own by default."""
     if array.dtype.kind != "f":
         return True
@@ -261,7 +261,7 @@ def _is_finite(array: np.ndarray, kind: np.dtype | None = None) -> bool:
 
 
 def _require_finite(name: str, array: np.ndarray) -> None:
-    if _is_finite(array):
+    if is_finite(array):
         return
     count, first = 0, array.shape
     for place, block in _blocks(array):
@@ -289,7 +289,7 @@ def _as(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
         out = array.astype(kind, copy=False)
     if not out.flags.aligned:
         out = out.copy()
-    if not _is_finite(out):
+    if not is_finite(out):
         _refuse_too_large(name, array, kind)
     return out
 
@@ -435,7 +435,7 @@ def inputs(
         if array.dtype == np.uint8:
             array = array if mapped else _contiguous(array)
         elif mapped:
-            if not _is_finite(array, kind):
+            if not is_finite(array, kind):
                 _refuse_too_large(name, array, kind)
         else:
             array = _contiguous(_as(name, array, kind))

@@ -349,8 +349,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> NDArray[np.intp]:
         """Return class numbers or an indicator matrix; set `classes_` where they are new."""
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y")
+        kind = "multiclass"
+        if y.ndim != 1 or y.dtype.kind not in "biu":  # these can be nothing else
+            check_classification_targets(y)
+            kind = type_of_target(y, input_name="y")
         if kind == "multiclass-multioutput":
             raise ValueError(
                 "y must be class labels of shape (n_samples,) or a 0/1 indicator matrix, got "

@@ -222,31 +222,37 @@ class Sequential:
             another number.
         """
         n_inputs = _validate.integer("n_inputs", n_inputs, low=1, high=2**31 - 1)
-        if self.built:
-            if n_inputs != self.n_inputs:
-                raise ValueError(
-                    f"n_inputs must be {self.n_inputs}, for which the network is built, got "
-                    f"{n_inputs}"
-                )
-            return
+        if not self.built:
+            self._build(n_inputs, self._initial_values)
+        elif n_inputs != self.n_inputs:
+            raise ValueError(
+                f"n_inputs must be {self.n_inputs}, for which the network is built, got {n_inputs}"
+            )
+
+    def _build(self, n_inputs: int, initial: Callable[[Parameter], np.ndarray | None]) -> None:
+        """Create the parameters, with what `initial` says of each or, where that is None, zeros."""
         plan = plan_layers(self.layers, n_inputs)
         network = self._lower(plan)
         for parameter in plan.parameters:
-            if parameter.initializer is None:
-                continue
-            values = initial_values(
-                f"{parameter.where}: {parameter.name}_initializer",
-                parameter.initializer,
-                stream(self._seed, _PURPOSES[parameter.name], parameter.number),
-                parameter.shape,
-                parameter.n_inputs,
-                parameter.shape[-1],
-                self.dtype,
-            )
-            network.set(parameter.op, parameter.name, values)
+            values = initial(parameter)
+            if values is not None:
+                network.set(parameter.op, parameter.name, values)
         self._lower_training(network, plan)
         self._network, self._plan = network, plan
         self._n_inputs = n_inputs
+
+    def _initial_values(self, parameter: Parameter) -> np.ndarray | None:
+        if parameter.initializer is None:
+            return None
+        return initial_values(
+            f"{parameter.where}: {parameter.name}_initializer",
+            parameter.initializer,
+            stream(self._seed, _PURPOSES[parameter.name], parameter.number),
+            parameter.shape,
+            parameter.n_inputs,
+            parameter.shape[-1],
+            self.dtype,
+        )
 
     def _lower(self, plan: Lowering) -> Any:
         return lower_layers(plan, self.dtype, key(self._seed, Purpose.DROPOUT, 0), self.input_scale)

@@ -340,9 +340,7 @@ def test_hidden_layer_sizes(estimator_class, sizes):
 def test_partial_fit_is_one_epoch_of_fit(estimator_class):
     X, y = make_data(estimator_class)
     # Each call would begin the shuffles anew, as in scikit-learn.
-    whole, parts = (
-        make_estimator(estimator_class, batch_size=16, shuffle=False) for _ in range(2)
-    )
+    whole, parts = (make_estimator(estimator_class, batch_size=16, shuffle=False) for _ in range(2))
     whole.fit(X, y)
     if estimator_class is MLPClassifier:
         parts.partial_fit(X, y, classes=["low", "mid", "top"])

@@ -1,0 +1,52 @@
+"""scikit-learn's checks where they take long beside a small fit: passed at once what must pass.
+
+Whatever is not plainly right goes through scikit-learn, which converts it or has the words for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import _validate
+from ._sklearn import make_constraint
+
+_FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+@lru_cache(maxsize=32)
+def _constraints(cls: type) -> list[tuple[str, Any, list[Any]]]:
+    """Return name, default and constraints of each parameter of an estimator."""
+    parameters = inspect.signature(cls).parameters
+    return [
+        (name, parameters[name].default, [make_constraint(c) for c in constraints])
+        for name, constraints in cls._parameter_constraints.items()  # type: ignore[attr-defined]
+        if name in parameters
+    ]
+
+
+def has_valid_parameters(estimator: Any) -> bool:
+    """Return whether all parameters are within their constraints."""
+    for name, default, constraints in _constraints(type(estimator)):
+        value = getattr(estimator, name)
+        if value is not default and not any(c.is_satisfied_by(value) for c in constraints):
+            return False
+    return True
+
+
+def is_plain_matrix(X: Any) -> bool:
+    """Return whether X is an array of samples that needs no conversion; it need not be finite."""
+    return type(X) is np.ndarray and X.dtype in _FLOATS and X.ndim == 2 and X.size > 0
+
+
+def is_plain_vector(y: Any, n_samples: int) -> bool:
+    """Return whether y is a finite array of numbers, one for each sample."""
+    return (
+        type(y) is np.ndarray
+        and y.dtype.kind in "biuf"
+        and y.shape == (n_samples,)
+        and _validate.is_finite(y)
+    )
