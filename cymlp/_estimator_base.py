@@ -309,6 +309,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
+        if len(self.network_.layers) == 1:
+            return X.toarray() if hasattr(X, "toarray") else X.copy()
         return last_hidden_outputs(self.network_, X, self._n_threads())
 
     @property
@@ -414,7 +416,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if is_plain_matrix(X) and is_plain_vector(y, len(X)) and _validate.is_finite(X):
             if reset:
                 self.n_features_in_ = X.shape[1]
-                vars(self).pop("feature_names_in_", None)
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
                 return X, y
             if self._is_as_fitted(X):
                 return X, y
@@ -430,7 +433,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
-    def _is_as_fitted(self, X: NDArray[Any]) -> bool:
+    def _is_as_fitted(self, X: Any) -> bool:
         return X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, *, incremental: bool) -> Self:

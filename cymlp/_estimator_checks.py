@@ -18,12 +18,12 @@ _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 @lru_cache(maxsize=32)
-def _constraints(cls: type) -> list[tuple[str, Any, list[Any]]]:
+def _constraints(cls: Any) -> list[tuple[str, Any, list[Any]]]:
     """Return name, default and constraints of each parameter of an estimator."""
     parameters = inspect.signature(cls).parameters
     return [
         (name, parameters[name].default, [make_constraint(c) for c in constraints])
-        for name, constraints in cls._parameter_constraints.items()  # type: ignore[attr-defined]
+        for name, constraints in cls._parameter_constraints.items()
         if name in parameters
     ]
 

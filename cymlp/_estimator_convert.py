@@ -52,7 +52,7 @@ def _their_class(ours: type) -> type:
     )
 
 
-def from_sklearn(cls: type[BaseMLP], fitted: Any) -> Any:
+def from_sklearn(cls: Any, fitted: Any) -> Any:
     """Return one of our estimators with what a fitted one has: see `BaseMLP.from_sklearn`."""
     theirs = _their_class(cls)
     if not isinstance(fitted, theirs):

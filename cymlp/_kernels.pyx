@@ -74,8 +74,8 @@ OPTIMIZERS = {
 cdef dict STEP_OF_NOTHING = {
     **dict.fromkeys((
         "learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "epsilon_hat", "m_scale",
-        "v_root_scale", "g_scale", "eta_minus", "eta_plus", "smallest_step", "largest_step", "l2", "l1",
-        "weight_decay", "decoupled_decay", "average_decay"), 0.0),
+        "v_root_scale", "g_scale", "eta_minus", "eta_plus", "smallest_step", "largest_step", "l2",
+        "l1", "weight_decay", "decoupled_decay", "average_decay"), 0.0),
     "gradient_scale": 1.0,
     "clip_value": np.inf,
 }

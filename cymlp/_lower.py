@@ -466,7 +466,7 @@ def _lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     if "rho" in given:
         step["beta_2"] = given["rho"]
     if given.get("epsilon_hat"):
-        step["epsilon_hat"] = optimizer.epsilon
+        step["epsilon_hat"] = given["epsilon"]
     decoupled = isinstance(optimizer, (AdamW, Lion))
     step["decoupled_decay" if decoupled else "weight_decay"] = given.get("weight_decay", 0.0)
     settings: dict[str, Any] = {

@@ -33,7 +33,7 @@ class Network(Updates):
         loss_function: Callable[..., tuple[NDArray[Any], NDArray[Any]]] | None = None,
     ) -> None: ...
     def restore_iteration(self, iteration: int) -> None: ...
-    def set_learning_rate(self, rate: float) -> None: ...
+    def set_learning_rate(self, rate: float, keeps_velocity: bool = False) -> None: ...
     def describe(
         self,
         x: NDArray[Any] | SparseRows,
@@ -45,17 +45,19 @@ class Network(Updates):
         self,
         samples: Described,
         batch_size: int,
-        results: list[tuple[float, float]],
+        results: list[tuple[float, float, float]],
         *,
         n_epochs: int = 1,
         shuffle: tuple[int, int] | None = None,
+        order: NDArray[np.int64] | None = None,
+        by_count: bool = False,
         tick: Callable[[int, float, float], object] | None = None,
         every_batch: bool = False,
         n_threads: int = 0,
     ) -> None: ...
     def gradients(
         self, samples: Described, training: bool, n_threads: int = 0
-    ) -> tuple[float, float, dict[tuple[int, str], NDArray[Any]]]: ...
+    ) -> tuple[tuple[float, float, float], dict[tuple[int, str], NDArray[Any]]]: ...
     def input_gradients(
         self, samples: Described, of_targets: bool, n_threads: int = 0
     ) -> NDArray[Any]: ...

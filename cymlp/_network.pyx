@@ -321,7 +321,7 @@ cdef class Network(Updates):
             self.is_stale = True
 
     def gradients(self, Described samples not None, bint training, int n_threads=0):
-        """Return (loss, accuracy, penalty) and gradients of all samples as one batch; nothing moves.
+        """Return (loss, accuracy, penalty) and gradients of all samples as one batch; all stay.
 
         The gradients are those of all trained parameters, by (operation, name).
         """

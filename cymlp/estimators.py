@@ -685,8 +685,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _resolved_loss(self) -> Any:
         if self.loss == "quantile":
-            one = np.ndim(self.quantile) == 0
-            return Quantile(float(self.quantile) if one else [float(q) for q in self.quantile])
+            levels: Any = self.quantile
+            return Quantile(float(levels) if np.ndim(levels) == 0 else [float(q) for q in levels])
         return resolve("loss", self.loss)
 
     def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> NDArray[Any]:

@@ -49,11 +49,9 @@ def layer_outputs(net: Sequential, X: Any, n_threads: int | None) -> list[np.nda
 
 
 def last_hidden_outputs(net: Sequential, X: Any, n_threads: int | None) -> np.ndarray:
-    """Return the outputs of the last layer but one; the inputs where there is one layer alone."""
+    """Return the outputs of the last layer but one of a network with several."""
     threads = _validate.thread_count("n_threads", n_threads)
     x = _inputs_alone(net, X).x
-    if len(net.layers) == 1:
-        return x.toarray() if isinstance(x, _validate.SparseRows) else np.array(x)
     network, plan = _network_by_layers(net)
     op = plan.made_by[-2]
     assert op is not None  # since nothing is fused

@@ -1794,7 +1794,7 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
                             double weight, cymlp_step step, cymlp_sums *sums) {
     cymlp_row_layer *layers = network->layers, *last = &layers[N_LAYERS - 1];
     const double scale = weight > 0;
-    double loss, hit;
+    double loss, hit, penalty = 0;
     for (size_t i = 0; i < N_LAYERS; i++) {
         const enum cymlp_activation f = layers[i].activation;
         const void *below = i > 0 ? layers[i - 1].y__o : x;
@@ -1819,10 +1819,11 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
         if (i > 0) {
             delta_below(&layers[i], &layers[i - 1]);
         }
-        loss += 0.5 * l2 * k->sum_of_squares(n, layers[i].kernel.values);
+        penalty += 0.5 * l2 * k->sum_of_squares(n, layers[i].kernel.values);
         moved(&layers[i], i > 0 ? layers[i - 1].y__o : x, network->optimizer, step, l2);
     }
-    sums->loss += weight * loss;
+    sums->loss += weight * (loss + penalty);
+    sums->penalty += weight * penalty;
     sums->hits += weight * hit;
     sums->weight += weight;
 }
@@ -1846,9 +1847,10 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     int32_t labels[N_ROWS];
     cymlp_samples samples = {0};
     cymlp_row_network network = {0}, other;
-    cymlp_sums sums = {1, 2, 3}, expected = sums;
+    cymlp_sums sums = {1, 2, 3, 4}, expected = sums;
     int is_smoothed;
     cymlp_step step = plain_step;
+    step.epsilon_hat = turn % 4 == 3 ? 0.01 : 0;
     step.learning_rate /= 64; /* no loss grows beyond all numbers in the steps of a test */
     network.n_layers = N_LAYERS;
     network.layers = layers;
@@ -1909,6 +1911,8 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     }
     expect_near((wide)sums.loss, (wide)expected.loss, 1e-12L * (1 + fabsl((wide)expected.loss)),
                 "loss", 0);
+    expect_near((wide)sums.penalty, (wide)expected.penalty,
+                1e-12L * (1 + fabsl((wide)expected.penalty)), "penalty", 0);
     EXPECT(sums.hits == expected.hits, "hits", 0);
     EXPECT(sums.weight == expected.weight, "weight", 0);
     done();
