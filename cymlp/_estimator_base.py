@@ -308,10 +308,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             `X` itself where there is no hidden layer.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
+        x: Any = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
         if len(self.network_.layers) == 1:
-            return X.toarray() if hasattr(X, "toarray") else X.copy()
-        return last_hidden_outputs(self.network_, X, self._n_threads())
+            return x.toarray() if hasattr(x, "toarray") else x.copy()
+        return last_hidden_outputs(self.network_, x, self._n_threads())
 
     @property
     def _n_features_out(self) -> int:

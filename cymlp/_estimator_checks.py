@@ -30,7 +30,7 @@ def _constraints(cls: Any) -> list[tuple[str, Any, list[Any]]]:
 
 def has_valid_parameters(estimator: Any) -> bool:
     """Return whether all parameters are within their constraints."""
-    for name, default, constraints in _constraints(type(estimator)):
+    for name, default, constraints in _constraints(estimator.__class__):
         value = getattr(estimator, name)
         if value is not default and not any(c.is_satisfied_by(value) for c in constraints):
             return False

@@ -43,7 +43,7 @@ def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, (list, np.ndarray)) else value
 
 
-def _their_class(ours: type) -> type:
+def _their_class(ours: type) -> Any:
     """Return the class of scikit-learn that one of ours, or a subclass, takes the place of."""
     return next(
         getattr(neural_network, kind.__name__)
