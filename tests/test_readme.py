@@ -16,7 +16,7 @@ EXAMPLE = re.compile(r"```python\n(.*?)```\n+```\n(.*?)```", re.DOTALL)
 @pytest.mark.filterwarnings("error")
 def test_examples_print_what_the_readme_says(capsys):
     examples = EXAMPLE.findall(README.read_text(encoding="utf-8"))
-    assert len(examples) == 2
+    assert len(examples) == 3
     for code, output in examples:
         exec(compile(code, str(README), "exec"), {})
         printed = capsys.readouterr().out
