@@ -362,6 +362,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If `fitted` is something else.
         NotFittedError
             If it is not fitted.
+        ValueError
+            If it is a classifier of a single class.
 
         Examples
         --------
@@ -512,7 +514,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_samples = X.shape[0]
         batch_size = self._checked_batch_size(n_samples)
         n_epochs = 1 if incremental else int(self.max_iter)
-        if not network.compiled:
+        # Minibatches go on with the optimizer that they have; L-BFGS has none to go on with.
+        if not network.compiled or isinstance(network.optimizer, LBFGS):
             n_steps = int(self.max_iter) * -(-n_samples // batch_size)
             network.compile(optimizer=optimizer_for(self, n_steps), loss=head.loss)
         samples = network._prepare(X, self._encode(y, head), sample_weight)
@@ -527,6 +530,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             report,
             held_out,
             changes_rate=self.solver == "sgd" and isinstance(self.learning_rate, str),
+            stops=stochastic,
         )
         callbacks = checked_callbacks(self.callbacks, 1 if self.verbose == "progress" else 0)
         plan = Plan(
@@ -598,7 +602,9 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _check_eval_set(self, eval_set: Any) -> tuple[Any, Any, Any]:
         """Return X, y and weights of an `eval_set`."""
-        if isinstance(eval_set, list) and len(eval_set) == 1:
+        if isinstance(eval_set, list) and all(isinstance(each, tuple) for each in eval_set):
+            if len(eval_set) != 1:
+                raise ValueError(f"eval_set must have one set, got {len(eval_set)}")
             eval_set = eval_set[0]
         if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
             raise ValueError(
@@ -626,7 +632,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
             def score(logs: Mapping[str, float]) -> float:
                 outputs = self.network_.predict(X, n_threads=self._n_threads())
-                return self._score_outputs(outputs, target, weight)
+                return self._score_outputs(outputs, y, weight)
 
         else:
             scorer = get_scorer(self.scoring)

@@ -61,6 +61,8 @@ def from_sklearn(cls: Any, fitted: Any) -> Any:
             f"{type(fitted).__name__}"
         )
     check_is_fitted(fitted)
+    if is_classifier(fitted) and len(fitted.classes_) < 2:
+        raise ValueError("from_sklearn needs at least two classes, got one")
     ours = cls()
     known = ours.get_params()
     ours.set_params(**{k: v for k, v in fitted.get_params().items() if k in known})
@@ -96,6 +98,8 @@ def to_sklearn(ours: BaseMLP) -> Any:
     known = theirs.get_params()
     _refuse_what_they_lack(ours, given, known)
     theirs.set_params(**{name: value for name, value in given.items() if name in known})
+    if ours.verbose == "progress":
+        theirs.verbose = True
     if ours.n_layers is not None or ours.width is not None:
         theirs.hidden_layer_sizes = tuple(array.shape[1] for array in ours.coefs_[:-1])
     for name in _RECORDS:
@@ -134,5 +138,5 @@ def _refuse_what_they_lack(ours: BaseMLP, given: dict[str, Any], known: dict[str
                 f"scikit-learn's {type(ours).__name__} has no {name}={value!r}: to_sklearn needs a "
                 "network that it has, too"
             )
-    if ours.out_activation_ == "softmax" and ours.n_outputs_ == 1:
+    if is_classifier(ours) and len(ours.classes_) < 2:
         raise ValueError("to_sklearn needs at least two classes, got one")

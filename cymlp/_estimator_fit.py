@@ -146,6 +146,8 @@ class Progress(Callback):
     changes_rate : bool
         Whether the estimator's `learning_rate` means what it does in scikit-learn: a rule for the
         end of an epoch.
+    stops : bool
+        Whether training ends where there is no improvement.
     """
 
     def __init__(
@@ -156,12 +158,13 @@ class Progress(Callback):
         held_out: HeldOut | None,
         *,
         changes_rate: bool,
+        stops: bool,
     ) -> None:
         self._estimator, self._n_samples = estimator, n_samples
         self._report, self._held_out = report, held_out
         self._rule = estimator.learning_rate if changes_rate else "constant"
         self._prints = estimator.verbose and estimator.verbose != "progress"
-        self.stopped = False
+        self._stops = stops
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Take note of the epoch."""
@@ -176,7 +179,7 @@ class Progress(Callback):
         if self._rule == "invscaling":
             slower = max((estimator.t_ + 1.0) ** -estimator.power_t, _STANDSTILL)
             self._set_rate(float(estimator.learning_rate_init) * slower)
-        if estimator._no_improvement_count > estimator.n_iter_no_change:
+        if self._stops and estimator._no_improvement_count > estimator.n_iter_no_change:
             self._slow_down_or_stop()
 
     def _look_for_improvement(self, logs: Mapping[str, float]) -> None:
@@ -223,7 +226,6 @@ class Progress(Callback):
             self._say(f"{message} Setting learning rate to {rate / _SLOWER:f}")
             estimator._no_improvement_count = 0
             return
-        self.stopped = True
         estimator.network_.stop_training = True
 
     def _set_rate(self, rate: float) -> None:

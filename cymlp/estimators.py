@@ -68,7 +68,9 @@ _REGRESSION_LOSSES = {
 
 
 def _gives_probabilities(estimator: MLPClassifier) -> bool:
-    """Return whether the loss trains probabilities, rather than margins."""
+    """Return whether the loss trains, or has trained, probabilities rather than margins."""
+    if hasattr(estimator, "network_"):
+        return estimator.out_activation_ != "identity"
     return estimator.loss != "hinge" and not isinstance(estimator.loss, Hinge)
 
 
@@ -77,7 +79,7 @@ def _gives_margins(estimator: MLPClassifier) -> bool:
 
 
 def _gives_several_quantiles(estimator: MLPRegressor) -> bool:
-    return isinstance(getattr(estimator._resolved_loss(), "levels", None), tuple)
+    return isinstance(estimator._levels(), tuple)
 
 
 @documented(
@@ -305,6 +307,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         outputs = self._outputs(X)
         if self._multilabel or self.out_activation_ == "softmax":
             return outputs
+        if len(self.classes_) == 1:
+            return np.ones_like(outputs)
         if self.n_outputs_ == 1:
             return np.hstack([1 - outputs, outputs])
         # One against the rest, for each class.
@@ -659,7 +663,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         quantiles : ndarray of shape (n_samples, n_levels)
             In the order of `quantile`, put right where the network has them cross.
         """
-        levels = np.asarray(self._resolved_loss().levels)
+        levels = np.asarray(self._levels())
         quantiles = np.empty_like(outputs := self._outputs(X))
         quantiles[:, np.argsort(levels, kind="stable")] = np.sort(outputs, axis=1)
         return quantiles
@@ -689,6 +693,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return Quantile(float(levels) if np.ndim(levels) == 0 else [float(q) for q in levels])
         return resolve("loss", self.loss)
 
+    def _levels(self) -> float | tuple[float, ...] | None:
+        """Return the quantiles of the fitted network or, before `fit`, those to come."""
+        fitted = getattr(self, "network_", None)
+        loss = self._resolved_loss() if fitted is None else fitted.loss
+        return getattr(loss, "levels", None)
+
     def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> NDArray[Any]:
         return y
 
@@ -711,9 +721,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y
 
     def _predicted(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        loss = self.network_.loss
-        if isinstance(loss, Quantile) and isinstance(loss.levels, tuple):
-            return outputs[:, np.abs(np.asarray(loss.levels) - 0.5).argmin()]
+        levels = self._levels()
+        if isinstance(levels, tuple):
+            return outputs[:, np.abs(np.asarray(levels) - 0.5).argmin()]
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
     def _score_outputs(self, outputs: NDArray[Any], target: Any, sample_weight: Any) -> float:

@@ -33,6 +33,8 @@ LAYERS = [
     {"model"},
     {"many"},
     {"_sklearn"},
+    {"_estimator_checks", "_estimator_docs", "_estimator_fit", "_estimator_network"},
+    {"_estimator_convert"},
     {"_estimator_base"},
     {"estimators"},
     {"__init__"},

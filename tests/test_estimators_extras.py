@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn", minversion="1.6")
 
+import scipy.sparse as sparse
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_multilabel_classification
@@ -168,6 +169,44 @@ def test_losses_of_several_labels(loss):
     assert (clf.predict(X) == y).mean() > 0.8
     with pytest.raises(ValueError, match="one class of many"):
         make(MLPClassifier, loss=losses.CrossEntropy()).fit(X, y)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", losses.KLDivergence(), "focal", "hinge"])
+def test_held_out_labels_are_scored_whatever_the_loss(loss):
+    X, y = make_data(MLPClassifier, 200)
+    clf = make(MLPClassifier, loss=loss, early_stopping=True, max_iter=20, learning_rate_init=0.05)
+    own = clf.fit(X, y).validation_scores_
+    assert own == clf.set_params(scoring="accuracy").fit(X, y).validation_scores_
+    assert max(own) > 0.6
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "focal", "squared_error"])
+def test_a_single_class_is_certain(loss):
+    X, _ = make_data(MLPClassifier)
+    clf = make(MLPClassifier, loss=loss, max_iter=2).fit(X, np.full(len(X), "only"))
+    np.testing.assert_array_equal(clf.predict_proba(X), np.ones((80, 1)))
+    assert set(clf.predict(X)) == {"only"}
+
+
+def test_predictions_go_by_what_was_fitted():
+    X, y = make_data(MLPClassifier)
+    clf = make(MLPClassifier).fit(X, y == "low")
+    before = clf.predict(X)
+    clf.set_params(loss="hinge")
+    np.testing.assert_array_equal(clf.predict(X), before)
+    assert hasattr(clf, "predict_proba")
+    assert not hasattr(clf.fit(X, y == "low"), "predict_proba")
+    X, y = make_data(MLPRegressor)
+    reg = make(MLPRegressor).fit(X, y).set_params(loss="quantile", quantile=[0.1, 0.9])
+    assert not hasattr(reg, "predict_interval")
+    assert reg.fit(X, y).predict_interval(X).shape == (80, 2)
+
+
+def test_minibatches_go_on_from_lbfgs(estimator_class):
+    X, y = make_data(estimator_class)
+    estimator = make(estimator_class, solver="lbfgs", max_iter=10).fit(X, y)
+    estimator.set_params(solver="adam").partial_fit(X, y)
+    assert estimator.network_.optimizer.name == "adam"
 
 
 def test_a_loss_of_numbers_is_none_of_labels():
@@ -389,6 +428,7 @@ def test_scores_of_the_users_choice(estimator_class, scoring, classifier_only):
     ("change", "expected"),
     [
         (lambda X, y: X, "eval_set must be"),
+        (lambda X, y: [(X, y)] * 2, "eval_set must have one set, got 2"),
         (lambda X, y: (X,), r"eval_set must be .* got tuple of 1"),
         (lambda X, y: (X[:, :3], y), "3 features.*expecting 4"),
         (lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
@@ -471,6 +511,7 @@ def test_features_of_the_last_hidden_layer(estimator_class):
     none = make(estimator_class, hidden_layer_sizes=()).fit(X, y)
     np.testing.assert_array_equal(none.transform(X), X)
     assert len(none.get_feature_names_out()) == 4
+    np.testing.assert_array_equal(none.transform(sparse.csr_array(X)), X)
     layers = make(estimator_class, layers=[Dense(5), Dropout(0.5), Residual([Dense(2)])]).fit(X, y)
     assert layers.transform(X).shape == (80, 2)
     np.testing.assert_allclose(layers.transform(X), layers.network_.layer_outputs(X)[-2])
@@ -572,7 +613,6 @@ def test_the_page_of_a_notebook_shows_it(estimator_class):
 def test_sparse_digits_agree_with_dense_ones():
     X, y = load_digits(return_X_y=True)
     X, y = X[:300] / 16, y[:300]
-    sparse = pytest.importorskip("scipy.sparse")
     dense = make(MLPClassifier, max_iter=40, learning_rate_init=0.02).fit(X, y)
     rows = make(MLPClassifier, max_iter=40, learning_rate_init=0.02).fit(sparse.csr_matrix(X), y)
     np.testing.assert_allclose(rows.predict_proba(X), dense.predict_proba(X), rtol=1e-9, atol=1e-12)
