@@ -237,7 +237,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Return checked targets as the network takes them."""
         raise NotImplementedError
 
-    def _weigh(self, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
+    def _weigh(self, y: Any, sample_weight: Any) -> Any:
         """Return the samples' weights, with those of their classes."""
         return sample_weight
 
@@ -510,7 +510,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X, y, sample_weight, *eval_data = self._split(X, y, sample_weight, rng)
         if not stochastic:
             eval_data = None
-        sample_weight = self._weigh(y, sample_weight, incremental=incremental)
+        sample_weight = self._weigh(y, sample_weight)
         n_samples = X.shape[0]
         batch_size = self._checked_batch_size(n_samples)
         n_epochs = 1 if incremental else int(self.max_iter)

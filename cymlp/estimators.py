@@ -434,7 +434,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _decode(self, y: NDArray[np.intp]) -> NDArray[Any]:
         return y if y.ndim == 2 else self.classes_[y]
 
-    def _weigh(self, y: NDArray[np.intp], sample_weight: Any, *, incremental: bool) -> Any:
+    def _weigh(self, y: NDArray[np.intp], sample_weight: Any) -> Any:
         if self.class_weight is None:
             return sample_weight
         weight = compute_sample_weight(self.class_weight, self._decode(y))

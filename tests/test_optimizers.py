@@ -99,6 +99,8 @@ CASES = {
 #: One of each kind of state, for what does not need PyTorch.
 STATEFUL = {name: case[0] for name, case in CASES.items()} | {
     "lion": Lion(0.01, weight_decay=0.1),
+    "epsilon hat": Adam(0.1, epsilon=0.1, epsilon_hat=True),
+    "adamw epsilon hat": AdamW(0.1, epsilon=0.1, epsilon_hat=True, amsgrad=True),
     "averaged": SGD(0.1, momentum=0.9, ema_decay=0.9),
     "clip_value": Adam(0.1, clip_value=0.01),
     "clip_norm": SGD(0.1, momentum=0.9, clip_norm=0.1, ema_decay=0.5),
@@ -253,6 +255,38 @@ def test_a_batch_in_slices_is_a_batch(name):
         nets[0].train_on_batch(X, y)
         nets[1].apply_gradients(nets[1].gradients(X, y))
     assert_bitwise_equal(nets[0].get_weights(), nets[1].get_weights())
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_epsilon_hat_is_added_ahead_of_the_correction(kind, dtype):
+    net = net_with(kind(0.1, epsilon=0.1, weight_decay=0, epsilon_hat=True), dtype)
+    weights = net.get_weights()
+    slots = [[np.zeros_like(w), np.zeros_like(w)] for w in weights]
+    for step in range(1, 6):
+        gradients = random_gradients(weights, step)
+        net.apply_gradients(gradients)
+        for i, gradient in enumerate(gradients):
+            weights[i], slots[i] = reference.update(
+                "adam", gradient, weights[i], slots[i], learning_rate=0.1, beta_1=0.9,
+                beta_2=0.999, epsilon_hat=0.1, step=step,
+            )  # fmt: skip
+    assert_close(net.get_weights(), weights, dtype)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_velocity_that_keeps_its_rate(nesterov):
+    """Of v = momentum * v - rate * g, as scikit-learn and Keras have it."""
+    net = net_with(SGD(0.5, momentum=0.9, nesterov=nesterov))
+    weights = net.get_weights()
+    velocities = [np.zeros_like(w) for w in weights]
+    for step, rate in enumerate([0.5, 0.1, 0.3]):
+        net._set_learning_rate(rate, keeps_velocity=True)
+        gradients = random_gradients(weights, step)
+        net.apply_gradients(gradients)
+        for w, v, g in zip(weights, velocities, gradients, strict=True):
+            v[...] = 0.9 * v - rate * g
+            w += 0.9 * v - rate * g if nesterov else v
+    assert_close(net.get_weights(), weights, "float64")
 
 
 # ----------------------------------------------------------------------------------------- clipping

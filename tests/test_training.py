@@ -738,3 +738,74 @@ def test_training_keeps_the_arrays_alive():
     net._run_epochs(described, 1, 32, False)
     for got, wanted in zip(net.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_epochs_visit_the_samples_in_a_given_order(dtype, batch_size):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((10, 3)).astype(dtype), rng.integers(0, 2, 10)
+    weight = rng.uniform(0.5, 2, 10)
+    order = rng.permutation(10)
+    by_order, in_turn = (
+        make_net(
+            3,
+            [(4, "tanh"), (2, "softmax")],
+            loss="cross_entropy",
+            optimizer=SGD(0.1),
+            dtype=dtype,
+            l2=[(0.1, True)] * 2,
+        )
+        for _ in range(2)
+    )
+    averages: list[list[tuple[float, float, float]]] = [[], []]
+    for net, rows, options in (
+        (by_order, np.arange(10), {"order": order}),
+        (in_turn, order, {}),
+    ):
+        described = net._describe(net._prepare(X[rows], y[rows], weight[rows]))
+        for by_count in (False, True):
+            net._network.train(
+                described, batch_size, averages[net is in_turn], by_count=by_count, **options
+            )
+    assert_bitwise_equal(by_order.get_weights(), in_turn.get_weights())
+    assert averages[0] == averages[1]
+
+
+def test_averages_of_batches_by_their_counts():
+    rng = np.random.default_rng(0)
+    X, y, weight = (
+        rng.standard_normal((5, 2)),
+        rng.standard_normal((5, 1)),
+        np.array([1.0, 2, 3, 4, 5]),
+    )
+    net = make_net(
+        2, [(1, "identity")], loss="squared_error", optimizer=SGD(1e-30), l2=[(0.5, False)]
+    )
+    kernel, bias = net.get_weights()
+    losses = 0.5 * ((X @ kernel + bias - y) ** 2).sum(axis=1)
+    means = [np.average(losses[part], weights=weight[part]) for part in (slice(3), slice(3, 5))]
+    penalty = 0.25 * (kernel**2).sum()
+    described = net._describe(net._prepare(X, y, weight))
+    found: list[tuple[float, float, float]] = []
+    net._network.train(described, 3, found)
+    net._network.train(described, 3, found, by_count=True)
+    np.testing.assert_allclose(found[0][0], np.average(means, weights=[6, 9]) + penalty)
+    np.testing.assert_allclose(found[1][0], np.average(means, weights=[3, 2]) + penalty)
+    np.testing.assert_allclose([each[2] for each in found], penalty)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (np.arange(9), "10 contiguous int64"),
+        (np.arange(10, dtype=np.int32), "10 contiguous int64"),
+        (np.arange(20)[::2], "10 contiguous int64"),
+        (np.arange(1, 11), "from 0 to 9"),
+        (np.arange(-1, 9), "from 0 to 9"),
+    ],
+)
+def test_orders_that_leave_the_samples_are_refused(order, expected):
+    net = make_net(2, [(1, "identity")], loss="squared_error")
+    described = net._describe(net._prepare(np.ones((10, 2)), np.ones((10, 1))))
+    with pytest.raises(ValueError, match=expected):
+        net._network.train(described, 5, [], order=order)
