@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cymlp import MLPClassifier, MLPRegressor, Sequential
+from cymlp.layers import Dense, LayerNormalization, Residual
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -72,20 +73,28 @@ def state(estimator):
 # ---- scikit-learn's checks ------------------------------------------------------------------
 
 
+# Weights are repeated samples but for early stopping (which splits), dropout and batch
+# normalization, which see rows: scikit-learn's checks have them in no configuration.
 @parametrize_with_checks(
     [
         MLPClassifier(max_iter=100),
         MLPClassifier((9, 8), "tanh", solver="sgd", learning_rate_init=0.05, max_iter=100),
+        MLPClassifier(solver="lbfgs", max_iter=20),
+        MLPClassifier(loss="hinge", solver="adamw", n_layers=2, width=20, max_iter=100),
+        MLPClassifier(
+            layers=[Dense(30, activation="gelu"), Residual([Dense(30), LayerNormalization()])],
+            max_iter=60, learning_rate_init=0.01,
+        ),
         MLPRegressor(max_iter=100),
         MLPRegressor(
-            hidden_layer_sizes=(20, 10),
-            activation="tanh",
-            solver="sgd",
-            max_iter=100,
+            hidden_layer_sizes=(20, 10), activation="tanh", solver="sgd", max_iter=100,
             random_state=0,
         ),
+        MLPRegressor(solver="lbfgs", max_iter=20),
+        MLPRegressor("huber", normalization="layer", learning_rate="cosine_decay", max_iter=100),
+        MLPRegressor("quantile", quantile=[0.1, 0.5, 0.9], solver="nadam", max_iter=100),
     ]
-)
+)  # fmt: skip
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
