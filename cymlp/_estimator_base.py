@@ -285,8 +285,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -----
         ConvergenceWarning
             If `max_iter` epochs were not enough.
-        DivergenceWarning
-            If the loss became infinite or NaN.
         UserWarning
             If `batch_size` is larger than the number of samples; or on Ctrl-C, which, as in
             scikit-learn, ends the training and keeps what was learned.
@@ -545,6 +543,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             objective=report,
         )
         fit = Fit(network, samples, validation, plan, [progress, *callbacks])
+        fit.warns = False  # weights that are not finite are an error, as in scikit-learn
         self.n_iter_ = 0
         try:
             fit.run()
@@ -623,10 +622,12 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X, y, weight = data
         target = self._encode(y, head)
         validation = self.network_._prepare(X, target, weight)
+        n_held_out = len(validation)
+        report = Report(self, validation, n_held_out, Order(n_held_out, None))
         if self.scoring == "loss":
 
             def score(logs: Mapping[str, float]) -> float:
-                return -logs["val_loss"]
+                return -report(logs["val_loss"] - self.network_._validation_penalty, 0.0)
 
         elif self.scoring is None:
 
@@ -646,8 +647,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.validation_loss_curve_ = [*(self.validation_loss_curve_ or [])]
         if self.best_validation_score_ is None:
             self.best_validation_score_ = -np.inf
-        n_held_out = len(validation)
-        report = Report(self, validation, n_held_out, Order(n_held_out, None))
         return HeldOut(self, score, report, stops=bool(self.early_stopping)), validation
 
     def _decode(self, y: Any) -> Any:

@@ -124,6 +124,8 @@ class Fit:
     history : History
     within : str
         What warnings say in front of the names of values; "" unless it is set.
+    warns : bool
+        Whether a loss that is not finite is said in a warning.
     minimum : scipy.optimize.OptimizeResult or None
         How `LBFGS` ended; None where it was stopped.
     """
@@ -144,6 +146,7 @@ class Fit:
         self.history = History()
         self.within = ""
         self.minimum: Any = None
+        self.warns = True
         self.diverged = False
         self.hooks = _overridden(callbacks)
         # The core returns to Python no more often than somebody wants to know.
@@ -314,7 +317,7 @@ class Fit:
     def _warn_if_diverged(self, epoch: int, every: list[dict[str, float]]) -> None:
         """Say once where the losses of these epochs were first not finite."""
         sums = sum(logs["loss"] for logs in every) + every[-1].get("val_loss", 0.0)
-        if math.isfinite(sums) or self.diverged:
+        if math.isfinite(sums) or self.diverged or not self.warns:
             return
         bad = next(
             (

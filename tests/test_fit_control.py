@@ -242,9 +242,9 @@ def calls_of_the_core(monkeypatch, **options):
     calls = []
     run = net._run_epochs
 
-    def counted(described, n_epochs, *arguments):
+    def counted(described, n_epochs, *arguments, **named):
         calls.append(n_epochs)
-        return run(described, n_epochs, *arguments)
+        return run(described, n_epochs, *arguments, **named)
 
     monkeypatch.setattr(net, "_run_epochs", counted)
     net.fit(X, LABELS, epochs=12, verbose=0, **options)
@@ -404,7 +404,9 @@ def test_estimators_do_not_warn_twice():
         warnings.simplefilter("ignore")  # that it did not converge
         warnings.simplefilter("error", DivergenceWarning)
         with pytest.raises(ValueError, match="non-finite parameter weights"):
-            MLPRegressor((3,), solver="sgd", learning_rate_init=1e30, max_iter=3).fit(X, X[:, 0])
+            MLPRegressor(
+                hidden_layer_sizes=(3,), solver="sgd", learning_rate_init=1e30, max_iter=3
+            ).fit(X, X[:, 0])
 
 
 def test_where_the_warning_is():
