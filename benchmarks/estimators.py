@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ from cymlp.layers import Dense
 from machine import cores
 from report import table
 
-CLASSES = (cymlp.MLPClassifier, neural_network.MLPClassifier)
-WIDTHS_AND_PENALTIES = {"hidden_layer_sizes": [(50,), (100,)], "alpha": [1e-4, 1e-3, 1e-2]}
+CLASSES: tuple[Any, Any] = (cymlp.MLPClassifier, neural_network.MLPClassifier)
+WIDTHS_AND_PENALTIES: dict[str, list[Any]] = {
+    "hidden_layer_sizes": [(50,), (100,)],
+    "alpha": [1e-4, 1e-3, 1e-2],
+}
 SEARCHES: dict[str, dict[str, list[Any]]] = {
     "2 widths, 3 penalties, batches of 32 and 200": {
         **WIDTHS_AND_PENALTIES,
@@ -42,18 +46,25 @@ SEARCHES: dict[str, dict[str, list[Any]]] = {
         "learning_rate_init": [1e-3, 1e-2],
     },
 }
-FIXED = {"max_iter": 30, "random_state": 0}
+FIXED: dict[str, Any] = {"max_iter": 30, "random_state": 0}
 
 
-def medians(runs: dict[Any, Callable[[], object]], repeats: int) -> dict[Any, float]:
+def medians(
+    runs: dict[Any, Callable[[], object]], repeats: int, pause: float = 0.0
+) -> dict[Any, float]:
     times: dict[Any, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-            time.sleep(0.05)  # OpenBLAS's threads spin for a while
+            time.sleep(pause)
     return {name: float(np.median(each)) for name, each in times.items()}
+
+
+def repeatedly(function: Callable[[Any], object], row: Any, n_calls: int) -> None:
+    for _ in range(n_calls):
+        function(row)
 
 
 def searches(repeats: int) -> list[list[str]]:
@@ -67,7 +78,9 @@ def searches(repeats: int) -> list[list[str]]:
             found = {kind: GridSearchCV(kind(**FIXED), grid, cv=5) for kind in CLASSES}
             with threadpool_limits(threads):
                 times = medians(
-                    {kind: lambda s=search: s.fit(X, y) for kind, search in found.items()}, repeats
+                    {kind: partial(search.fit, X, y) for kind, search in found.items()},
+                    repeats,
+                    0.25,  # OpenBLAS's threads spin for a while
                 )
             ours, theirs = (times[kind] for kind in CLASSES)
             scores = [found[kind].cv_results_["mean_test_score"] for kind in CLASSES]
@@ -100,7 +113,7 @@ def calls(repeats: int) -> list[list[str]]:
         def estimator(part: Any = part, epochs: int = epochs) -> None:
             cymlp.MLPClassifier(max_iter=epochs, random_state=0).fit(*part)
 
-        times = medians({"by hand": by_hand, "estimator": estimator}, 20 * repeats)
+        times = medians({"by hand": by_hand, "estimator": estimator}, 100 * repeats)
         more = times["estimator"] - times["by hand"]
         lines.append(
             [
@@ -116,7 +129,7 @@ def calls(repeats: int) -> list[list[str]]:
     for method in ("predict", "predict_proba"):
         functions = {kind: getattr(est, method) for kind, est in fitted.items()}
         times = medians(
-            {k: lambda f=f: [f(row) for _ in range(n_calls)] for k, f in functions.items()},
+            {kind: partial(repeatedly, f, row, n_calls) for kind, f in functions.items()},
             3 * repeats,
         )
         ours, theirs = (times[kind] / n_calls for kind in CLASSES)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _validate
-from ._estimator_checks import has_valid_parameters, is_plain_matrix, is_plain_vector
+from ._estimator_checks import (
+    generator_of,
+    has_valid_parameters,
+    is_plain_matrix,
+    is_plain_vector,
+)
 from ._estimator_convert import from_sklearn, to_sklearn
 from ._estimator_fit import HeldOut, Order, Progress, Report
 from ._estimator_network import (
@@ -37,7 +42,6 @@ from ._sklearn import (
     TransformerMixin,
     check_is_fitted,
     check_optimize_result,
-    check_random_state,
     check_sample_weight,
     column_or_1d,
     fit_context,
@@ -455,10 +459,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"call would continue, has {self._structure}"
             )
         self._structure = structure
-        rng = check_random_state(self.random_state)
-        if not (resume and incremental):
-            self._make_network(head, X, rng, resume=resume)
-        self._train(X, y, sample_weight, eval_data, head, rng, incremental=incremental)
+        with generator_of(self.random_state) as rng:
+            if not (resume and incremental):
+                self._make_network(head, X, rng, resume=resume)
+            self._train(X, y, sample_weight, eval_data, head, rng, incremental=incremental)
         if not all(np.isfinite(weights).all() for weights in self.network_.get_weights()):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "

@@ -6,13 +6,21 @@ Whatever is not plainly right goes through scikit-learn, which converts it or ha
 from __future__ import annotations
 
 import inspect
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from . import _validate
-from ._sklearn import make_constraint
+from ._sklearn import check_random_state, make_constraint
+
+# Generators that no fit draws from at the moment: to make one takes a fifth of a millisecond, to
+# seed one two microseconds.
+_SPARE: deque[np.random.RandomState] = deque(maxlen=8)
 
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -35,6 +43,23 @@ def has_valid_parameters(estimator: Any) -> bool:
         if value is not default and not any(c.is_satisfied_by(value) for c in constraints):
             return False
     return True
+
+
+@contextmanager
+def generator_of(random_state: Any) -> Iterator[np.random.RandomState]:
+    """Lend what `check_random_state` returns: a generator that draws the same numbers."""
+    if not isinstance(random_state, Integral):
+        yield check_random_state(random_state)
+        return
+    try:
+        rng = _SPARE.pop()
+    except IndexError:
+        rng = np.random.RandomState()
+    rng.seed(int(random_state))
+    try:
+        yield rng
+    finally:
+        _SPARE.append(rng)
 
 
 def is_plain_matrix(X: Any) -> bool:
