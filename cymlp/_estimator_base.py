@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -96,7 +97,7 @@ def requires_stochastic(estimator: BaseMLP) -> bool:
     return True
 
 
-class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What classifier and regressor share: everything but the meaning of `y`.
 
     A subclass says what targets mean to a network (`_head`, `_encode`), how predictions on held-out
@@ -229,25 +230,29 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     # What a subclass says of targets
 
+    @abstractmethod
     def _head(self, y: NDArray[Any]) -> Head:
         """Return the output layer for targets; a classifier's `classes_` are known by now."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def _fitted_head(self) -> Head:
+        """Return what `_head` did in `fit`."""
+
+    @abstractmethod
     def _take_targets(self, y: Any, *, resume: bool, incremental: bool) -> Any:
         """Check targets, and note what classes they have; return them as `_encode` takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode(self, y: Any, head: Head) -> NDArray[Any]:
         """Return checked targets as the network takes them."""
-        raise NotImplementedError
 
     def _weigh(self, y: Any, sample_weight: Any) -> Any:
         """Return the samples' weights, with those of their classes."""
         return sample_weight
 
+    @abstractmethod
     def _score_outputs(self, outputs: NDArray[Any], target: Any, sample_weight: Any) -> float:
         """Return the accuracy or R2 of a network's outputs."""
-        raise NotImplementedError
 
     # What users call
 
