@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 import cymlp
 from cymlp import _kernels
 from cymlp.layers import Dense
+from cymlp.regularizers import L2
 from machine import cores
 from report import table
 
@@ -105,7 +106,11 @@ def calls(repeats: int) -> list[list[str]]:
         part = X[:n_samples], y[:n_samples]
 
         def by_hand(part: Any = part, epochs: int = epochs) -> None:
-            layers = [Dense(100, activation="relu"), Dense(10, activation="softmax")]
+            penalty = L2(1e-4, per_batch=True)  # as the estimator's default alpha
+            layers = [
+                Dense(100, activation="relu", kernel_regularizer=penalty),
+                Dense(10, activation="softmax", kernel_regularizer=penalty),
+            ]
             net = cymlp.Sequential(layers, n_inputs=64, dtype="float64", random_state=0)
             net.compile("adam", "cross_entropy")
             net.fit(*part, epochs=epochs, batch_size=200, verbose=0)

@@ -468,7 +468,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             if not (resume and incremental):
                 self._make_network(head, X, rng, resume=resume)
             self._train(X, y, sample_weight, eval_data, head, rng, incremental=incremental)
-        if not all(np.isfinite(weights).all() for weights in self.network_.get_weights()):
+        if not self.network_._network.are_finite():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
@@ -548,6 +548,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             validation_freq=1,
             n_threads=self._n_threads() or 0,
             order=order,
+            at_once=None if callbacks else progress.epochs_at_once,
             by_count=True,
             objective=report,
         )

@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _validate
 from ._sklearn import check_random_state, make_constraint
@@ -60,6 +61,15 @@ def generator_of(random_state: Any) -> Iterator[np.random.RandomState]:
         yield rng
     finally:
         _SPARE.append(rng)
+
+
+def classes_of(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the classes among labels, in order, and the number of each label's class."""
+    if y.dtype.kind == "i" and y.size and y.min() >= 0 and y.max() <= len(y):
+        is_there = np.bincount(y) > 0  # no sorting
+        return np.flatnonzero(is_there).astype(y.dtype), (np.cumsum(is_there) - 1)[y]
+    seen, number = np.unique(y, return_inverse=True)
+    return seen, number
 
 
 def is_plain_matrix(X: Any) -> bool:

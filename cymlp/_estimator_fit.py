@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # The learning rate below which adaptive training ends, and what it is divided by before.
 _SMALLEST_RATE = 1e-6
 _SLOWER = 5.0
+# Of orders, in memory at once.
+_MOST_NUMBERS = 200_000
 # What is left of a rate that nothing moves by, and that a velocity can still be counted in.
 _STANDSTILL = 1e-12
 
@@ -36,19 +38,25 @@ class Order:
     ----------
     last : ndarray of shape (n_samples,), int64
         The order that was last drawn.
+    n_at_once : int
+        How many orders are drawn at a time, at most: they take some megabytes.
     """
 
     def __init__(self, n_samples: int, rng: np.random.RandomState | None) -> None:
         self._rng = rng
         self.last = np.arange(n_samples, dtype=np.int64)
+        self.n_at_once = max(1, _MOST_NUMBERS // n_samples)
 
-    def __call__(self) -> NDArray[np.int64]:
-        """Return the next one: the last one, shuffled."""
+    def __call__(self, n_orders: int) -> NDArray[np.int64]:
+        """Return the next ones, one per row: each is the one before, shuffled."""
+        orders = np.empty((n_orders, len(self.last)), dtype=np.int64)
+        orders[:] = np.arange(len(self.last))
         if self._rng is not None:
-            places = np.arange(len(self.last), dtype=np.int64)
-            self._rng.shuffle(places)
-            self.last = self.last[places]
-        return self.last
+            for order in orders:
+                self._rng.shuffle(order)
+                order[:] = self.last[order]
+                self.last = order
+        return orders
 
 
 class Report:
@@ -74,14 +82,18 @@ class Report:
             assert samples.values is not None
             self._constants = poisson_constants(samples.values)
         self._mean = 0.0 if self._constants is None else float(self._constants.mean())
+        self._reads_order = self._constants is not None and self._weight is not None
+        # How many epochs may have been trained when the first of them is reported.
+        self.n_at_once = 1 if self._reads_order else order.n_at_once
 
     def __call__(self, loss: float, penalty: float) -> float:
         """Return what an epoch's averages of loss and penalty are reported as."""
         return (loss - penalty) / self._n_means + penalty + self._constant()
 
     def _constant(self) -> float:
-        if self._constants is None or self._weight is None:
+        if not self._reads_order:
             return self._mean
+        assert self._constants is not None and self._weight is not None
         starts = np.arange(0, len(self._order.last), self._batch_size)
         sizes = np.diff(starts, append=len(self._order.last))
         weight = self._weight[self._order.last]
@@ -166,6 +178,16 @@ class Progress(Callback):
         self._prints = estimator.verbose and estimator.verbose != "progress"
         self._stops = stops
 
+    def epochs_at_once(self) -> int:
+        """Return how many epochs can go by before one of them may have to be acted upon."""
+        if self._prints or self._held_out is not None or self._rule == "invscaling":
+            return 1
+        estimator, most = self._estimator, self._report.n_at_once
+        if not self._stops:
+            return most
+        epochs = estimator.n_iter_no_change - estimator._no_improvement_count + 1
+        return max(1, int(min(epochs, most)))
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Take note of the epoch."""
         assert logs is not None
@@ -174,7 +196,8 @@ class Progress(Callback):
         estimator.n_iter_ += 1
         estimator.t_ += self._n_samples
         estimator.loss_curve_.append(estimator.loss_)
-        self._say(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if self._prints:
+            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         self._look_for_improvement(logs)
         if self._rule == "invscaling":
             slower = max((estimator.t_ + 1.0) ** -estimator.power_t, _STANDSTILL)

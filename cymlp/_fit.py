@@ -30,6 +30,10 @@ _LOSSES = ("loss", "val_loss")
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end")
 
 
+#: The logs of an epoch, and the penalty that their loss has in it.
+Scores = tuple[dict[str, float], float]
+
+
 class Plan(NamedTuple):
     """How a fit goes, validated.
 
@@ -43,9 +47,12 @@ class Plan(NamedTuple):
         From one validation to the next, or the epochs with one; counted from 1.
     n_threads : int
         0 for the default.
-    order : callable() -> ndarray of int64, optional
-        Called before each epoch, for the order in which it visits the samples; `shuffle` is then
-        of no meaning.
+    order : callable(n_epochs) -> ndarray of shape (n_epochs, samples), int64, optional
+        Called for the orders in which the next epochs visit the samples; `shuffle` is then of no
+        meaning.
+    at_once : callable() -> int, optional
+        Called for how many epochs may go by before callbacks are told of each of them, which
+        otherwise happens between one epoch and the next.
     by_count : bool, default=False
         See `Network.train`.
     objective : callable(loss, penalty) -> float, optional
@@ -58,7 +65,8 @@ class Plan(NamedTuple):
     shuffle: bool
     validation_freq: int | Collection[int]
     n_threads: int
-    order: Callable[[], np.ndarray] | None = None
+    order: Callable[[int], np.ndarray] | None = None
+    at_once: Callable[[], int] | None = None
     by_count: bool = False
     objective: Callable[[float, float], float] | None = None
 
@@ -152,11 +160,7 @@ class Fit:
         # The core returns to Python no more often than somebody wants to know.
         self.every_batch = not self.hooks.keys().isdisjoint(_BATCH_HOOKS)
         self.in_epochs = self.every_batch or "on_progress" in self.hooks
-        self.every_epoch = (
-            self.in_epochs
-            or plan.order is not None
-            or not self.hooks.keys().isdisjoint(_EPOCH_HOOKS)
-        )
+        self.every_epoch = self.in_epochs or not self.hooks.keys().isdisjoint(_EPOCH_HOOKS)
         if callbacks:
             self._introduce()
 
@@ -211,7 +215,7 @@ class Fit:
         while epoch < last and not self.model.stop_training:
             n_epochs = self._epochs_at_once(epoch)
             self._call("on_epoch_begin", epoch, {})
-            logs = self._end_epochs(epoch, self._train(described, n_epochs))
+            logs = self._end_epochs(epoch, self._train(described, epoch, n_epochs))
             epoch += n_epochs
         return logs
 
@@ -222,9 +226,8 @@ class Fit:
 
         def on_iteration(number: int, loss: float, accuracy: float, penalty: float) -> bool:
             nonlocal logs
-            self.model._penalty = penalty
             self.model._epochs_done += 1
-            logs = self._end_epochs(first + number, [self.model._logs(loss, accuracy)])
+            logs = self._end_epochs(first + number, [(self.model._logs(loss, accuracy), penalty)])
             if first + number + 1 < last:
                 self._call("on_epoch_begin", first + number + 1, {})
             return self.model.stop_training
@@ -255,41 +258,54 @@ class Fit:
 
     def _epochs_at_once(self, epoch: int) -> int:
         """Return how many epochs go by until somebody looks."""
+        last = self.plan.epochs
+        if self.plan.at_once is not None:
+            return min(self.plan.at_once(), last - epoch)
         if self.every_epoch:
             return 1
-        last = self.plan.epochs
         if self.validation is not None:
             looks = (e for e in range(epoch, last) if self.plan.validates(e))
             last = next(looks, last - 1) + 1
         return last - epoch
 
-    def _end_epochs(self, epoch: int, every: list[dict[str, float]]) -> dict[str, float]:
+    def _end_epochs(self, epoch: int, every: list[Scores]) -> dict[str, float]:
         """Record some epochs, of which the last may be followed by a validation."""
-        logs = every[-1]
+        logs, _ = every[-1]
         if self.validation is not None and self.plan.validates(epoch + len(every) - 1):
             logs |= self._validate(self.validation)
-        self._warn_if_diverged(epoch, every)
-        self._call("on_epoch_end", epoch, logs)
-        for done, values in enumerate(every, epoch):
-            self.history.record(done, values)
+        self._warn_if_diverged(epoch, [values for values, _ in every])
+        self._record(epoch, every)
         return logs
 
-    def _train(self, described: Described, n_epochs: int) -> list[dict[str, float]]:
+    def _record(self, epoch: int, every: list[Scores]) -> None:
+        for done, (logs, penalty) in enumerate(every, epoch):
+            self.model._penalty = penalty
+            self._call("on_epoch_end", done, logs)
+            self.history.record(done, logs)
+
+    def _train(self, described: Described, epoch: int, n_epochs: int) -> list[Scores]:
         plan = self.plan
         assert self.samples is not None
         if self.every_batch:
             self._call("on_train_batch_begin", 0, {})
-        return self.model._run_epochs(
-            described,
-            n_epochs,
-            plan.batch_size,
-            plan.shuffle,
-            self._tick(len(self.samples)),
-            self.every_batch,
-            plan.n_threads,
-            order=plan.order() if plan.order else None,
-            by_count=plan.by_count,
-        )
+        every: list[Scores] = []
+        try:
+            self.model._run_epochs(
+                described,
+                every,
+                n_epochs,
+                plan.batch_size,
+                plan.shuffle,
+                self._tick(len(self.samples)),
+                self.every_batch,
+                plan.n_threads,
+                order=plan.order(n_epochs) if plan.order else None,
+                by_count=plan.by_count,
+            )
+        except BaseException:  # of these epochs callbacks are told, of the one that raised not
+            self._record(epoch, every)
+            raise
+        return every
 
     def _tick(self, n_samples: int) -> Callable[[int, dict[str, float]], bool] | None:
         """Return what is called in the middle of an epoch; it returns whether to end that."""
@@ -393,7 +409,7 @@ class BatchFit(Fit):
                 if self.model.stop_training:
                     break
                 self._call("on_epoch_begin", epoch, {})
-                logs = self._end_epochs(epoch, [self._train_batches()])
+                logs = self._end_epochs(epoch, [(self._train_batches(), 0.0)])
         return logs
 
     def _train_batches(self) -> dict[str, float]:

@@ -61,7 +61,8 @@ cdef enum:
 # it after each would have threads that train small networks side by side wait for each other.
 cdef struct Epochs:
     Py_ssize_t left
-    int64_t* order                  # NULL: samples are visited as they stand
+    int64_t* order                  # of the next epoch; NULL: samples are visited as they stand
+    Py_ssize_t next_order           # how far on that of the epoch after it is; 0: where this one is
     bint shuffles                   # each epoch anew
     uint64_t[2] key                 # of the next order
     bint by_count
@@ -75,6 +76,7 @@ cdef void begin_epoch(Epochs* epochs, Run* run) noexcept nogil:
     epochs.key[1] += 1
     epochs.left -= 1
     run.samples.order = epochs.order
+    epochs.order += epochs.next_order
     run.first = 0
     run.loss = run.penalty = run.hits = run.weight = 0
 
@@ -279,8 +281,9 @@ cdef class Network(Updates):
         shuffle : tuple of int, optional
             The `_random.key` of the first epoch's order; without it, samples are visited as they
             stand.
-        order : ndarray of shape (samples,), int64, contiguous, optional
-            Instead: the numbers of the samples in the order in which every epoch visits them.
+        order : ndarray of shape (samples,) or (n_epochs, samples), int64, contiguous, optional
+            Instead: the numbers of the samples in the order in which every epoch visits them, or
+            each epoch.
         by_count : bool
             Whether the averages over batches are weighted by the batches' numbers of samples
             instead of by their weights.
@@ -298,14 +301,16 @@ cdef class Network(Updates):
         it.
         """
         cdef Epochs epochs
-        epochs.left, epochs.order, epochs.n_ended = n_epochs, NULL, 0
+        epochs.left, epochs.order, epochs.next_order, epochs.n_ended = n_epochs, NULL, 0, 0
         epochs.key[0] = epochs.key[1] = 0
         epochs.shuffles, epochs.by_count = shuffle is not None, by_count
         if epochs.shuffles:
             epochs.key[0], epochs.key[1] = shuffle
             order = np.empty(samples.samples.n_rows, np.int64)
         elif order is not None:
-            check_order(order, samples.samples.n_rows)
+            check_order(order, n_epochs, samples.samples.n_rows)
+            if order.ndim == 2:
+                epochs.next_order = samples.samples.n_rows
         if order is not None:
             epochs.order = <int64_t*> address(order)
         self._enter()
@@ -694,10 +699,20 @@ cdef class Network(Updates):
         return self.n_ops
 
 
-cdef int check_order(order, Py_ssize_t n_rows) except -1:
-    if order.dtype != np.int64 or order.shape != (n_rows,) or not order.flags.c_contiguous:
-        raise ValueError(f"order must be {n_rows} contiguous int64, got {order!r}")
-    if order.min() < 0 or order.max() >= n_rows:
+cdef int check_order(order, Py_ssize_t n_epochs, Py_ssize_t n_rows) except -1:
+    cdef Py_ssize_t i, count
+    cdef const int64_t* row
+    cdef bint is_outside = False
+    if (order.dtype != np.int64 or order.shape not in ((n_rows,), (n_epochs, n_rows))
+            or not order.flags.c_contiguous):
+        raise ValueError(
+            f"order must be {n_rows} contiguous int64, for each of {n_epochs} epochs or for all, "
+            f"got {order!r}")
+    row, count = <const int64_t*> address(order), order.size
+    with nogil:
+        for i in range(count):
+            is_outside |= row[i] < 0 or row[i] >= n_rows
+    if is_outside:
         raise ValueError(f"order must hold numbers from 0 to {n_rows - 1}, got {order!r}")
     return 0
 

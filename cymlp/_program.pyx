@@ -359,6 +359,21 @@ cdef class Program:
         return [(op, name) for op, arrays in enumerate(self.arrays) for name in arrays
                 if name not in derived and not name.endswith("gradient")]
 
+    def are_finite(self):
+        """Tell whether all parameters are."""
+        cdef Py_ssize_t k, count
+        cdef const char* values
+        cdef bint finite
+        for k in range(self.n_ops):
+            for name, array in self.arrays[k].items():
+                if name in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
+                    values, count = address(array), array.size
+                    with nogil:
+                        finite = self.kernels.all_finite(count, values)
+                    if not finite:
+                        return False
+        return True
+
     # What training and inference share
 
     cdef double _flops_per_row(self) noexcept nogil:

@@ -12,6 +12,7 @@ from ._estimator_base import (
     requires_stochastic,
     unchanged_on_error,
 )
+from ._estimator_checks import classes_of
 from ._estimator_docs import documented
 from ._estimator_network import Head
 from ._sklearn import (
@@ -367,7 +368,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             target = (y.toarray() if hasattr(y, "toarray") else y).astype(np.intp)
             seen = np.arange(y.shape[1])
         else:
-            seen, target = np.unique(y, return_inverse=True)
+            seen, target = classes_of(y)
         if incremental:
             expected = self.classes_ if multilabel else np.intersect1d(seen, self.classes_)
             if not np.array_equal(seen, expected):

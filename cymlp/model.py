@@ -573,6 +573,7 @@ class Sequential:
     def _run_epochs(
         self,
         described: Described,
+        every: list[tuple[dict[str, float], float]],
         n_epochs: int,
         batch_size: int,
         shuffle: bool,
@@ -581,10 +582,11 @@ class Sequential:
         threads: int = 0,
         order: np.ndarray | None = None,
         by_count: bool = False,
-    ) -> list[dict[str, float]]:
-        """Train for some epochs; return the averages of loss and metrics over each.
+    ) -> None:
+        """Train for some epochs; append what each had for averages, and the penalty among them.
 
-        `tick` is called now and then or after every batch; the epoch ends where it returns true.
+        Those that end before an exception are there. `tick` is called now and then or after every
+        batch; the epoch ends where it returns true.
         """
         results: list[tuple[float, float, float]] = []
         report = None
@@ -608,8 +610,7 @@ class Sequential:
             )
         finally:
             self._epochs_done += len(results)
-        self._penalty = results[-1][2]
-        return [self._logs(loss, accuracy) for loss, accuracy, _ in results]
+            every += [(self._logs(loss, accuracy), penalty) for loss, accuracy, penalty in results]
 
     def _require_steps(self, what: str) -> None:
         if isinstance(self.optimizer, LBFGS):

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cymlp import MLPClassifier, MLPRegressor, Sequential
+from cymlp.callbacks import LambdaCallback
 from cymlp.layers import Dense, LayerNormalization, Residual
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -434,9 +435,8 @@ def test_early_stopping_keeps_the_best_weights(estimator_class, monkeypatch):
     run_epochs = Sequential._run_epochs
 
     def recorded(self, *arguments, **named):
-        logs = run_epochs(self, *arguments, **named)
+        run_epochs(self, *arguments, **named)
         after_epoch.append(self.get_weights())
-        return logs
 
     monkeypatch.setattr(Sequential, "_run_epochs", recorded)
     estimator = make_estimator(
@@ -515,19 +515,43 @@ def test_divergence_with_early_stopping_keeps_the_best_weights(estimator_class):
 def test_interrupted_fit_keeps_what_it_has(estimator_class, monkeypatch):
     X, y = make_data(estimator_class)
     expected = make_estimator(estimator_class, max_iter=2).fit(X, y)
-    epochs = iter(range(3))
     run_epochs = Sequential._run_epochs
 
-    def interrupted(self, *arguments, **named):
-        if next(epochs) == 2:
-            raise KeyboardInterrupt
-        return run_epochs(self, *arguments, **named)
+    def interrupted(self, described, every, n_epochs, *arguments, **named):
+        assert n_epochs > 2
+        named["order"] = named["order"][:2]
+        run_epochs(self, described, every, 2, *arguments, **named)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(Sequential, "_run_epochs", interrupted)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         estimator = make_estimator(estimator_class).fit(X, y)
     assert estimator.n_iter_ == len(estimator.loss_curve_) == 2
     np.testing.assert_array_equal(outputs(estimator, X), outputs(expected, X))
+
+
+def test_epochs_go_by_together_where_nobody_looks(estimator_class, monkeypatch):
+    X, y = make_data(estimator_class)
+    calls = []
+    run_epochs = Sequential._run_epochs
+
+    def counted(self, described, every, n_epochs, *arguments, **named):
+        calls.append(n_epochs)
+        run_epochs(self, described, every, n_epochs, *arguments, **named)
+
+    def fitted(**parameters):
+        calls.clear()
+        return make_estimator(
+            estimator_class, max_iter=200, tol=1e-2, n_iter_no_change=4, **parameters
+        ).fit(X, y)
+
+    monkeypatch.setattr(Sequential, "_run_epochs", counted)
+    looked_at = fitted(callbacks=[LambdaCallback(on_epoch_end=lambda epoch, logs: None)])
+    assert calls == [1] * looked_at.n_iter_
+    alone = fitted()
+    assert calls[0] == 5 and len(calls) < alone.n_iter_ and sum(calls) == alone.n_iter_ < 200
+    assert alone.loss_curve_ == looked_at.loss_curve_
+    np.testing.assert_array_equal(outputs(alone, X), outputs(looked_at, X))
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

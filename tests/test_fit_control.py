@@ -242,9 +242,9 @@ def calls_of_the_core(monkeypatch, **options):
     calls = []
     run = net._run_epochs
 
-    def counted(described, n_epochs, *arguments, **named):
+    def counted(described, every, n_epochs, *arguments, **named):
         calls.append(n_epochs)
-        return run(described, n_epochs, *arguments, **named)
+        run(described, every, n_epochs, *arguments, **named)
 
     monkeypatch.setattr(net, "_run_epochs", counted)
     net.fit(X, LABELS, epochs=12, verbose=0, **options)

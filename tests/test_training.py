@@ -735,7 +735,7 @@ def test_training_keeps_the_arrays_alive():
     expected.fit(X, y, shuffle=False)
     described = net._describe(net._prepare(X, y))
     _ = [np.full((500, 3), np.nan, np.float32) for _ in range(50)]
-    net._run_epochs(described, 1, 32, False)
+    net._run_epochs(described, [], 1, 32, False)
     for got, wanted in zip(net.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
@@ -771,6 +771,25 @@ def test_epochs_visit_the_samples_in_a_given_order(dtype, batch_size):
     assert averages[0] == averages[1]
 
 
+def test_each_epoch_has_an_order_of_its_own(dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((10, 3)), rng.integers(0, 2, 10)
+    orders = np.stack([rng.permutation(10) for _ in range(100)])  # more than the core notes down
+    at_once, one_by_one = (
+        make_net(
+            3, [(4, "tanh"), (2, "softmax")], loss="cross_entropy", optimizer=SGD(0.1), dtype=dtype
+        )
+        for _ in range(2)
+    )
+    found: list[list[tuple[float, float, float]]] = [[], []]
+    described = at_once._describe(at_once._prepare(X, y))
+    at_once._network.train(described, 3, found[0], n_epochs=len(orders), order=orders)
+    for order in orders:
+        one_by_one._network.train(described, 3, found[1], order=order)
+    assert_bitwise_equal(at_once.get_weights(), one_by_one.get_weights())
+    assert found[0] == found[1] and len(found[0]) == len(orders)
+
+
 def test_averages_of_batches_by_their_counts():
     rng = np.random.default_rng(0)
     X, y, weight = (
@@ -802,10 +821,12 @@ def test_averages_of_batches_by_their_counts():
         (np.arange(20)[::2], "10 contiguous int64"),
         (np.arange(1, 11), "from 0 to 9"),
         (np.arange(-1, 9), "from 0 to 9"),
+        (np.tile(np.arange(10), (3, 1)), "for each of 2 epochs or for all"),
+        (np.stack([np.arange(10), np.arange(1, 11)]), "from 0 to 9"),
     ],
 )
 def test_orders_that_leave_the_samples_are_refused(order, expected):
     net = make_net(2, [(1, "identity")], loss="squared_error")
     described = net._describe(net._prepare(np.ones((10, 2)), np.ones((10, 1))))
     with pytest.raises(ValueError, match=expected):
-        net._network.train(described, 5, [], order=order)
+        net._network.train(described, 5, [], n_epochs=2, order=order)
