@@ -25,6 +25,7 @@ from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
 from cymlp.many import fit_many
 from cymlp.model import Sequential
+from cymlp.trace import Trace, explain
 
 if TYPE_CHECKING:
     from cymlp.estimators import MLPClassifier, MLPRegressor
@@ -35,12 +36,14 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Sequential",
+    "Trace",
     "__version__",
     "activations",
     "callbacks",
     "constraints",
     "datasets",
     "exceptions",
+    "explain",
     "fit_many",
     "get_num_threads",
     "initializers",

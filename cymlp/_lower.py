@@ -333,6 +333,12 @@ def lower_layers(
     return network
 
 
+def fused_loss(activation: BaseActivation, loss: Loss) -> str | None:
+    """Return the code of a loss that is computed together with an output activation, if it is."""
+    own = isinstance(activation, PythonActivation)  # of any name
+    return None if own else _FUSED.get((loss.name, activation.name))
+
+
 def lower_training(
     network: Network,
     activation: BaseActivation,
@@ -341,10 +347,9 @@ def lower_training(
     metrics: Sequence[Metric],
 ) -> None:
     """Set what training a network does whose last operation ends with an activation."""
-    own = isinstance(activation, PythonActivation)  # of any name
-    fused = None if own else _FUSED.get((loss.name, activation.name))
+    fused = fused_loss(activation, loss)
     loss_code = fused or loss.name
-    code, n_slots = _code_of(optimizer)
+    code, slots = code_of(optimizer)
     threshold = None
     if any(isinstance(metric, Accuracy) for metric in metrics):
         threshold = _HALF.get(loss_code, 0.5)
@@ -352,7 +357,7 @@ def lower_training(
         loss=None if isinstance(loss, CustomLoss) else _kernels.LOSSES[loss_code],
         output_activation=None if fused is None else _kernels.ACTIVATIONS["identity"],
         optimizer=_kernels.OPTIMIZERS[code],
-        n_slots=n_slots,
+        n_slots=len(slots),
         settings=_lower_optimizer(optimizer),
         accuracy_threshold=threshold,
         **_lower_loss(loss, network.n_outputs),
@@ -440,22 +445,29 @@ def check_optimizer(optimizer: Optimizer, dtype: np.dtype) -> None:
         )
 
 
-def _code_of(optimizer: Optimizer) -> tuple[str, int]:
-    """Return the name of an optimizer's code, and how many slots it has."""
+def code_of(optimizer: Optimizer) -> tuple[str, tuple[str, ...]]:
+    """Return the name of an optimizer's code, and what its slots hold for each parameter."""
     if isinstance(optimizer, SGD):
         if optimizer.momentum == 0:
-            return "sgd", 0
-        return ("nesterov" if optimizer.nesterov else "momentum"), 1
+            return "sgd", ()
+        return ("nesterov" if optimizer.nesterov else "momentum"), ("velocity",)
     if isinstance(optimizer, (Adam, AdamW)):
-        return ("amsgrad", 3) if optimizer.amsgrad else ("adam", 2)
+        return ("amsgrad", ("m", "v", "v_max")) if optimizer.amsgrad else ("adam", ("m", "v"))
     if isinstance(optimizer, RMSprop):
-        code = "centered_rmsprop" if optimizer.centered else "rmsprop"
+        code, slots = ("centered_rmsprop", "vm") if optimizer.centered else ("rmsprop", "v")
         if optimizer.momentum > 0:
-            return f"{code}_momentum", 2 + optimizer.centered
-        return code, 1 + optimizer.centered
+            return f"{code}_momentum", (*slots, "velocity")
+        return code, (*slots,)
     if isinstance(optimizer, LBFGS):  # which moves the parameters by itself
-        return "gradient", 0
-    return optimizer.name, {NAdam: 2, Adagrad: 1, Adadelta: 2, Lion: 1, Rprop: 2}[type(optimizer)]
+        return "gradient", ()
+    slots_of: dict[type, tuple[str, ...]] = {
+        NAdam: ("m", "v"),
+        Adagrad: ("sum_of_squares",),
+        Adadelta: ("v", "u"),
+        Lion: ("m",),
+        Rprop: ("gradient", "step_size"),
+    }
+    return optimizer.name, slots_of[type(optimizer)]
 
 
 def _lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:

@@ -61,6 +61,9 @@ class Network(Updates):
     def input_gradients(
         self, samples: Described, of_targets: bool, n_threads: int = 0
     ) -> NDArray[Any]: ...
+    def deltas(
+        self, samples: Described, n_threads: int = 0
+    ) -> tuple[NDArray[np.float64], list[NDArray[Any]]]: ...
     def apply_gradients(
         self, names: Sequence[tuple[int, str]], gradients: Sequence[NDArray[Any]]
     ) -> None: ...

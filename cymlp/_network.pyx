@@ -357,31 +357,57 @@ cdef class Network(Updates):
         -------
         ndarray of shape (samples, inputs)
         """
-        cdef Py_ssize_t b, n_rows = samples.samples.n_rows, item = self.dtype.itemsize
-        cdef const Op* op = &self.ops[0]
         cdef int output_activation = self.output_activation
-        cdef Py_ssize_t n_bytes = op.n_units * item
-        cdef char* rows
-        if n_rows > SLICE_ROWS:
-            raise ValueError(f"at most {SLICE_ROWS} samples, got {n_rows}")
         self._enter()
         try:
             if of_targets:
                 self.output_activation = self.ops[self.n_ops - 1].activation
-            self._run(
-                samples, NULL, n_rows, CYMLP_GRADIENT, False, None, False, n_threads,
-                reaches_inputs=True, of_targets=of_targets)
-            deltas = np.empty((n_rows, op.n_units), self.dtype)
-            rows = address(deltas)
-            for b in range(n_rows):
-                memcpy(rows + b * n_bytes, row_at(self.kernels, op, self.tensors[0].delta, b),
-                       n_bytes)
+            self._run_back(samples, of_targets, n_threads)
+            deltas = self._deltas(0, samples.samples.n_rows)
         finally:
             self.output_activation = output_activation
             self.owner = 0
-        if op.kind == OP_DENSE:  # which has no transposed kernel, since nothing is below it
+        if self.ops[0].kind == OP_DENSE:  # it has no transposed kernel, since nothing is below it
             deltas = deltas @ self.get(0, "kernel").T
         return deltas * self.dtype.type(self.input_scale)
+
+    def deltas(self, Described samples not None, int n_threads=0):
+        """Return the loss of each sample on its own, and its derivatives by all operations.
+
+        Returns
+        -------
+        losses : ndarray of shape (samples,), float64
+            Without penalties.
+        deltas : list of ndarray of shape (samples, units)
+            For each operation the derivatives by what it has before its activation; for the last
+            one of a loss that reads weighted sums, by these.
+        """
+        cdef Py_ssize_t b, k, n_rows = samples.samples.n_rows
+        self._enter()
+        try:
+            self._run_back(samples, False, n_threads)
+            losses = np.array([self.rows.loss[b] for b in range(n_rows)])
+            return losses, [self._deltas(k, n_rows) for k in range(self.n_ops)]
+        finally:
+            self.owner = 0
+
+    cdef _run_back(self, Described samples, bint of_targets, int n_threads):
+        """Leave every operation's deltas in memory, of each sample on its own."""
+        cdef Py_ssize_t n_rows = samples.samples.n_rows
+        if n_rows > SLICE_ROWS:
+            raise ValueError(f"at most {SLICE_ROWS} samples, got {n_rows}")
+        self._run(
+            samples, NULL, n_rows, CYMLP_GRADIENT, False, None, False, n_threads,
+            reaches_inputs=True, of_targets=of_targets)
+
+    cdef _deltas(self, Py_ssize_t k, Py_ssize_t n_rows):
+        cdef const Op* op = &self.ops[k]
+        cdef Py_ssize_t b, n_bytes = op.n_units * <Py_ssize_t> self.dtype.itemsize
+        deltas = np.empty((n_rows, op.n_units), self.dtype)
+        cdef char* rows = address(deltas)
+        for b in range(n_rows):
+            memcpy(rows + b * n_bytes, row_at(self.kernels, op, self.tensors[k].delta, b), n_bytes)
+        return deltas
 
     def apply_gradients(self, names, gradients):
         """Take one optimizer step with gradients given as (operation, name) and value."""
