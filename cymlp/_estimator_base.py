@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from .data import Samples
     from .layers import Layer
     from .model import Sequential
+    from .trace import Trace
 
 _SPARSE = ("csr", "csc")
 _DTYPES = (np.float64, np.float32)
@@ -319,6 +321,81 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         if len(self.network_.layers) == 1:
             return x.toarray() if hasattr(x, "toarray") else x.copy()
         return last_hidden_outputs(self.network_, x, self._n_threads())
+
+    def explain(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        gradients: Sequence[Any] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> Trace:
+        """Return every number of a forward pass, a backward pass and an update.
+
+        See `cymlp.explain`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_features,)
+            A small batch, or one sample.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            Targets as `fit` takes them; where X is one sample, its own. Without them there is the
+            forward pass alone.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights in the average over the batch; `class_weight` counts as in `fit`.
+        gradients : list of array-like, optional
+            What to take the step with instead, in the order of ``network_.get_weights()``.
+        names : dict of str to sequence of str, optional
+            As there. Inputs are called by ``feature_names_in_`` where that is known, the outputs
+            of a classifier class_0, ... by ``classes_``.
+
+        Returns
+        -------
+        trace : Trace
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If an argument is not what it must be.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from cymlp import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)
+        >>> clf = MLPClassifier((5,), random_state=0, max_iter=2000).fit(X, y)
+        >>> trace = clf.explain(X[:3], y[:3])
+        >>> trace.input_names[0], trace.layers[-1].output_names[0], trace.losses.shape
+        ('sepal length (cm)', 'softmax(class_0)', (3,))
+        """
+        check_is_fitted(self)
+        network, head = self.network_, self._fitted_head()
+        if not hasattr(X, "toarray") and np.ndim(X) == 1:
+            X, y = [X], None if y is None else [y]
+        if y is None:
+            X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
+        else:
+            X, y = self._checked(X, y, reset=False)
+            if sample_weight is not None:
+                sample_weight = check_sample_weight(sample_weight, X)
+            y = self._take_targets(y, resume=True, incremental=True)
+            sample_weight = self._weigh(y, sample_weight)
+            y = self._encode(y, head)
+            if not network.compiled:  # as after from_sklearn
+                network = copy(network)
+                network.compile(optimizer=optimizer_for(self, 1), loss=head.loss)
+        known = {"outputs": self._output_names(head)}
+        if hasattr(self, "feature_names_in_"):
+            known["inputs"] = list(self.feature_names_in_)
+        given = {name: each for name, each in known.items() if each} | dict(names or {})
+        return network.explain(X, y, sample_weight, gradients=gradients, names=given)
+
+    def _output_names(self, head: Head) -> list[str]:
+        """Return what `explain` calls the outputs; none for what it does by itself."""
+        return []
 
     @property
     def _n_features_out(self) -> int:

@@ -432,6 +432,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return y
         return np.eye(head.n_outputs)[y]
 
+    def _output_names(self, head: Head) -> list[str]:
+        classes = self.classes_[1:] if head.n_outputs == 1 else self.classes_
+        return [f"class_{each}" for each in classes]
+
     def _decode(self, y: NDArray[np.intp]) -> NDArray[Any]:
         return y if y.ndim == 2 else self.classes_[y]
 

@@ -42,6 +42,7 @@ from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
 from cymlp.schedules import Schedule, rate_at
+from cymlp.trace import Trace, explain
 
 __all__ = ["Predictor", "Sequential"]
 
@@ -1173,6 +1174,44 @@ class Sequential:
                 [ 0.,  3.]]], dtype=float32)
         """
         return inspection.jacobian(self, X, n_threads)
+
+    def explain(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        gradients: Sequence[Any] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> Trace:
+        """Return every number of a forward pass, a backward pass and an update.
+
+        See `cymlp.explain`, which this is for the network.
+
+        Parameters
+        ----------
+        X, y, sample_weight, gradients, names
+            As there.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As there.
+
+        Examples
+        --------
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> net.set_weights([[[2.0]], [0.5]])
+        >>> net.explain([1.0])
+        <Trace of 1 sample through 1 layer>
+        """
+        return explain(self, X, y, sample_weight, gradients=gradients, names=names)
 
     # Copies and pickles
 

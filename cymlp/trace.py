@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp import _validate
+from cymlp import _render, _validate
 from cymlp._anatomy import Anatomy
 from cymlp._lower import code_of
+from cymlp._notation import Latex, Notation, Text
+from cymlp._working import Section, working
 from cymlp.activations import BaseActivation
 from cymlp.data import Samples
 from cymlp.layers import Activation, Dense, Dropout, Layer, Residual
@@ -130,6 +132,14 @@ class LayerTrace:
     def n_units(self) -> int:
         """Number of its outputs."""
         return self.activation.shape[1]
+
+    @property
+    def kernel_source(self) -> int:
+        """The number of the layer whose outputs a kernel multiplies, -1 for the inputs.
+
+        Of a residual layer's projection that is the one that is added.
+        """
+        return self.source if self.added is None else self.added
 
     @property
     def function(self) -> BaseActivation | None:
@@ -264,6 +274,99 @@ class Trace:
         loss = "" if self.loss is None else f", loss {self.loss:.6g}"
         return f"<Trace of {samples} through {parts}{loss}>"
 
+    def __str__(self) -> str:
+        """Return the working as text, as `to_text` does by default."""
+        return self.to_text()
+
+    def to_text(self, *, digits: int = 6, most: int = 8) -> str:
+        """Return the working as text, a line per neuron and per derivative.
+
+        Parameters
+        ----------
+        digits : int, default=6
+            Significant digits of the numbers, from 1 to 17.
+        most : int, default=8
+            Terms of a sum, and units of a layer, that are written out: those that contribute most.
+            Of the others it is said how many they are and what they sum to.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be.
+
+        Examples
+        --------
+        >>> import cymlp
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1, activation="relu")], n_inputs=2, random_state=0)
+        >>> net.set_weights([[[2.0], [-1.0]], [0.5]])
+        >>> print(cymlp.explain(net, [1.0, 2.0]).to_text(digits=3))
+        Network
+        =======
+        2 inputs, float32.
+        layers[0]: dense, 1 unit, relu.
+        <BLANKLINE>
+        Forward
+        =======
+        I1 = 1
+        I2 = 2
+        <BLANKLINE>
+        layers[0]: dense, 1 unit, relu
+          J1 = I1*w(I1,J1) + I2*w(I2,J1) + b(J1) = 1*2 + 2*(-1) + 0.5 = 0.5
+          relu(J1) = max(0.5, 0) = 0.5
+        """
+        return _render.as_text(self._working(Text, digits, most))
+
+    def to_markdown(self, *, digits: int = 6, most: int = 8) -> str:
+        """Return the working as Markdown, its equations as TeX between dollar signs.
+
+        GitHub, Jupyter and pandoc set these.
+
+        Parameters
+        ----------
+        digits, most : int
+            See `to_text`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be.
+        """
+        return _render.as_markdown(self._working(Latex, digits, most))
+
+    def to_latex(self, *, digits: int = 6, most: int = 8) -> str:
+        """Return the working as a LaTeX document, which compiles as it stands.
+
+        Parameters
+        ----------
+        digits, most : int
+            See `to_text`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it must be.
+        """
+        return _render.as_latex(self._working(Latex, digits, most))
+
+    def _working(self, notation: type[Notation], digits: int, most: int) -> Iterator[Section]:
+        digits = _validate.integer("digits", digits, low=1, high=17)
+        most = _validate.integer("most", most, low=1)
+        return working(self, notation(digits, most))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the trace as what JSON has: numbers, strings, lists and dictionaries.
 
@@ -322,7 +425,7 @@ class Trace:
 
 
 def explain(
-    net: Sequential,
+    net: Any,
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -338,8 +441,8 @@ def explain(
 
     Parameters
     ----------
-    net : Sequential
-        Built; with y also compiled.
+    net : Sequential, MLPClassifier or MLPRegressor
+        A built network, with y also compiled, or a fitted estimator.
     X : array-like of shape (samples, n_inputs) or (n_inputs,)
         A small batch, or one sample.
     y : array-like of shape (samples,) or (samples, n_outputs), optional
@@ -383,12 +486,10 @@ def explain(
     >>> trace.layers[0].parameters["kernel"].updated.ravel()
     array([ 2.2, -0.6], dtype=float32)
     """
-    from cymlp.model import Sequential
-
-    if not isinstance(net, Sequential):
-        raise TypeError(
-            f"net must be a Sequential, got {type(net).__name__}; estimators have explain(...)"
-        )
+    if not hasattr(net, "_require"):
+        if hasattr(net, "explain"):
+            return net.explain(X, y, sample_weight, gradients=gradients, names=names)
+        raise TypeError(f"net must be a Sequential or an estimator, got {type(net).__name__}")
     net._require("explain", compiled=y is not None)
     for name, value in (("sample_weight", sample_weight), ("gradients", gradients)):
         if y is None and value is not None:
@@ -406,24 +507,26 @@ def explain(
         )
     anatomy = Anatomy(net)
     input_names, unit_names = _names_of(anatomy, net, names)
-    samples = replace(samples, x=_scaled(samples.x, net))
+    inputs = _scaled(samples.x, net)
+    samples = replace(samples, x=inputs)
+    each_alone = replace(samples, weight=None)
     steps = _Steps(net, anatomy, samples, (X, y, sample_weight), gradients)
     outputs = anatomy.outputs(samples)
-    losses, deltas = (None, None) if y is None else anatomy.deltas(samples)
+    losses, deltas = (None, None) if y is None else anatomy.deltas(each_alone)
     has_loss = y is not None
     return Trace(
-        inputs=samples.x,
+        inputs=inputs,
         targets=_target_rows(samples, net) if has_loss else None,
         sample_weight=samples.weight,
         input_names=input_names,
         layers=tuple(
-            _layer_trace(anatomy, number, samples.x, outputs, deltas, unit_names, steps)
+            _layer_trace(anatomy, number, inputs, outputs, deltas, unit_names, steps)
             for number in range(len(anatomy.parts))
         ),
         losses=losses,
         loss=net.evaluate(X, y, sample_weight)["loss"] if has_loss else None,
         penalty=net._validation_penalty if has_loss else 0.0,
-        input_gradient=anatomy.input_gradients(samples) if has_loss else None,
+        input_gradient=anatomy.input_gradients(each_alone) if has_loss else None,
         loss_function=net.loss if has_loss else None,
         is_fused=has_loss and anatomy.fused,
         optimizer=steps.optimizer,
@@ -496,7 +599,8 @@ class _Steps:
         averages: list[Any] = [None] * count
         after = None
         if data[1] is not None:
-            each = [anatomy.gradients(samples.rows(i, i + 1)) for i in range(len(samples))]
+            alone = replace(samples, weight=None)
+            each = [anatomy.gradients(alone.rows(i, i + 1)) for i in range(len(samples))]
             singles = [None if one[0] is None else np.stack(one) for one in zip(*each, strict=True)]
             averages = anatomy.gradients(samples)
             if gradients is None:
@@ -558,7 +662,7 @@ def _layer_trace(
     delta = None if deltas is None else deltas[part.sums or part.outputs]
     if isinstance(part.layer, Activation):
         before = inputs if source < 0 else outputs[anatomy.parts[source].outputs]
-    slope = np.ones_like(before)
+    slope: np.ndarray | None = np.ones_like(before)
     if isinstance(part.layer, (Dense, Activation)):
         slope = anatomy.slopes(part.layer.activation, before)
     return LayerTrace(
@@ -615,8 +719,10 @@ def _names_of(
         else:
             names.append(tuple(f"norm({name})" for name in below))
         function = getattr(part.layer, "activation", None)
-        linear = function is None or function.name == "identity"
-        called.append(names[-1] if linear else tuple(f"{function.name}({n})" for n in names[-1]))
+        if function is None or function.name == "identity":
+            called.append(names[-1])
+        else:
+            called.append(tuple(f"{function.name}({name})" for name in names[-1]))
     if given:
         known = ["inputs", "outputs", *(p.where for p in anatomy.parts
                                         if isinstance(p.layer, (Dense, Residual)))]  # fmt: skip

@@ -10,8 +10,8 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
-    {"_cores", "_kernels", "_random", "_reference", "_version", "exceptions"},
-    {"_arrays", "_reference_layers"},
+    {"_cores", "_kernels", "_notation", "_random", "_reference", "_version", "exceptions"},
+    {"_arrays", "_formulas", "_reference_layers"},
     {"_validate"},
     {"_threads"},
     {"_dense"},
@@ -25,14 +25,14 @@ LAYERS = [
     {"activations", "constraints", "initializers", "losses", "metrics", "optimizers"}
     | {"regularizers"},
     {"layers"},
-    {"_lbfgs", "_lower"},
+    {"_lbfgs", "_lower", "_working"},
     {"_plot_style"},
     {"_config", "_network_plot", "_scores", "data", "datasets", "history", "plots", "progress"},
-    {"_batches", "callbacks", "inspection"},
+    {"_anatomy", "_batches", "_render", "callbacks", "inspection"},
+    {"trace"},
     {"_fit"},
     {"model"},
-    {"_anatomy"},
-    {"many", "trace"},
+    {"many"},
     {"_sklearn"},
     {"_estimator_checks", "_estimator_docs", "_estimator_fit", "_estimator_network"},
     {"_estimator_convert"},

@@ -1,0 +1,79 @@
+"""The sections of a working as text, as Markdown and as a LaTeX document."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cymlp._working import Section
+
+__all__ = ["as_latex", "as_markdown", "as_text"]
+
+_WIDTH = 100
+
+_PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage{amsmath}
+\usepackage[margin=2cm]{geometry}
+\setlength{\parindent}{0pt}
+\setlength{\parskip}{3pt}
+\relpenalty=0 \binoppenalty=0 \sloppy
+\newcommand{\working}[1]{\par\hangindent=2em\hangafter=1 $#1$}
+\allowdisplaybreaks
+\begin{document}
+"""
+
+
+def as_text(sections: Iterable[Section]) -> str:
+    """Return plain text; long lines go on below, further in."""
+    blocks = []
+    for section in sections:
+        indent = "  " if section.level == 2 else ""
+        lines = [section.title]
+        if section.level == 1:
+            lines.append("=" * len(section.title))
+        for line in section.lines:
+            text = line if isinstance(line, str) else " = ".join(line)
+            lines += textwrap.wrap(
+                text,
+                _WIDTH,
+                initial_indent=indent,
+                subsequent_indent=indent + "    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        blocks.append("\n".join(lines).replace("\xa0", " "))
+    return "\n\n".join(blocks)
+
+
+def as_markdown(sections: Iterable[Section]) -> str:
+    """Return Markdown with TeX math."""
+    lines = []
+    for section in sections:
+        lines.append(f"{'#' * (section.level + 1)} {section.title}")
+        for line in section.lines:
+            lines.append(line if isinstance(line, str) else f"${' = '.join(line)}$")
+    return "\n\n".join(lines) + "\n"
+
+
+def as_latex(sections: Iterable[Section]) -> str:
+    """Return a LaTeX document."""
+    lines = [_PREAMBLE]
+    for section in sections:
+        command = "section*" if section.level == 1 else "subsection*"
+        lines.append(rf"\{command}{{{_escaped(section.title)}}}")
+        for line in section.lines:
+            if isinstance(line, str):
+                lines.append(rf"\par {_escaped(line)}")
+            else:
+                lines.append(rf"\working{{{' = '.join(line)}}}")
+    return "\n".join([*lines, r"\end{document}", ""])
+
+
+def _escaped(text: str) -> str:
+    """Return text for LaTeX's ordinary mode."""
+    special = {c: rf"\{c}" for c in "&%$#_{}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(character, character) for character in text)
