@@ -422,7 +422,7 @@ class _Batch:
     def average(self) -> Iterator[Section]:
         trace, write = self.trace, self.write
         assert trace.losses is not None and trace.loss is not None
-        if len(trace) == 1 and not trace.penalty and not trace.are_gradients_given:
+        if len(trace) == 1 and not trace.penalty:
             return  # the averages are the sample's own
         section = Section(f"Average over the batch of {_counted(len(trace), 'sample')}")
         sides = [self.mean(trace.losses)]

@@ -1,4 +1,4 @@
-"""The command line: ``cymlp demo`` and ``cymlp config``."""
+"""The command line: ``cymlp demo``, ``cymlp explain`` and ``cymlp config``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cymlp
 from cymlp._validate import MAX_THREADS
@@ -82,6 +83,47 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_explain(arguments: argparse.Namespace) -> int:
+    from cymlp.exceptions import SettingError
+    from cymlp.setting import WORKED_EXAMPLE, explain_setting, read_setting
+
+    try:
+        setting = WORKED_EXAMPLE if arguments.setting is None else read_setting(arguments.setting)
+        trace = explain_setting(setting)
+        shown = {"digits": arguments.digits, "most": arguments.most}
+        written = False
+        for kind, write in (
+            ("html", lambda: trace.to_html()),
+            ("latex", lambda: trace.to_latex(**shown)),
+            ("markdown", lambda: trace.to_markdown(**shown)),
+            ("json", trace.to_json),
+        ):
+            path = getattr(arguments, kind)
+            if path is not None:
+                _write(path, write())
+                written = True
+        if not written:
+            print(trace.to_text(**shown))
+    except (SettingError, MemoryError) as error:
+        print(f"cymlp explain: error: {str(error) or 'out of memory'}", file=sys.stderr)
+        return _EXIT_TROUBLE
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"cymlp explain: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return _EXIT_TROUBLE
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file, or to stdout for a dash."""
+    if path == "-":
+        print(text)
+    else:
+        Path(path).write_text(text, encoding="utf-8")
+        print(path)
+
+
 def _run_config(arguments: argparse.Namespace) -> int:
     cymlp.show_config()
     return 0
@@ -152,6 +194,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_run_demo)
 
+    explain = commands.add_parser(
+        "explain",
+        help="print every number of a forward pass, a backward pass and an update",
+        description="Print the working of a small network, line by line: weighted sums, "
+        "activations, the loss, each derivative by the chain rule, the average over the batch and "
+        "the updated weights.",
+        epilog="Without a setting it is an example that was worked by hand, of 3 inputs, 3 hidden "
+        "units and 2 outputs; --json - shows its numbers. What a setting holds is told by "
+        "`python -m pydoc cymlp.setting`.",
+    )
+    explain.add_argument(
+        "setting",
+        nargs="?",
+        metavar="SETTING",
+        help="a JSON file with layers, weights, sample, target, loss and learning_rate",
+    )
+    for kind, what in (
+        ("html", "an interactive page"),
+        ("latex", "a LaTeX document"),
+        ("markdown", "Markdown"),
+        ("json", "all arrays as JSON"),
+    ):
+        explain.add_argument(
+            f"--{kind}", metavar="FILE", help=f"write {what} instead of text; - for stdout"
+        )
+    explain.add_argument(
+        "--digits",
+        type=_digits,
+        default=6,
+        metavar="N",
+        help="significant digits of the numbers, 1 to 17 (default: %(default)s)",
+    )
+    explain.add_argument(
+        "--most",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="terms of a sum and units of a layer that are written out (default: %(default)s)",
+    )
+    explain.set_defaults(run=_run_explain)
+
     config = commands.add_parser(
         "config",
         help="show how this installation was built and what it uses",
@@ -167,6 +250,10 @@ def _positive(text: str) -> int:
 
 def _threads(text: str) -> int:
     return _whole(text, 1, MAX_THREADS, f"a whole number from 1 to {MAX_THREADS}")
+
+
+def _digits(text: str) -> int:
+    return _whole(text, 1, 17, "a whole number from 1 to 17")
 
 
 def _seed(text: str) -> int:

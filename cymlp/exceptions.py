@@ -1,8 +1,8 @@
-"""Warnings that the package gives."""
+"""Errors and warnings that the package gives."""
 
 from __future__ import annotations
 
-__all__ = ["DivergenceWarning"]
+__all__ = ["DivergenceWarning", "SettingError"]
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -15,4 +15,19 @@ class DivergenceWarning(RuntimeWarning):
     >>> import warnings
     >>> from cymlp import DivergenceWarning
     >>> warnings.simplefilter("error", DivergenceWarning)   # fit raises it  # doctest: +SKIP
+    """
+
+
+class SettingError(ValueError):
+    """A setting that `cymlp explain` cannot use: the message names what is wrong in it.
+
+    Examples
+    --------
+    >>> from cymlp.exceptions import SettingError
+    >>> from cymlp.setting import explain_setting
+    >>> try:
+    ...     explain_setting({"layers": [{"units": 1}], "loss": "squared_error"})
+    ... except SettingError as error:
+    ...     print(error)
+    missing: weights, sample, target, learning_rate
     """

@@ -688,6 +688,8 @@ def _names_of(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return what the inputs are called, and of each part what it has before an activation."""
     assert net.n_inputs is not None
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"names must be a dict of lists of names, got {type(given).__name__}")
     given = dict(given or {})
     if "outputs" in given:
         last = anatomy.parts[-1]
@@ -697,11 +699,8 @@ def _names_of(
         names = given.pop(key, None)
         if names is None:
             return tuple(f"{letter}{i}" for i in range(1, count + 1))
-        if isinstance(names, str) or len(names) != count:
-            raise ValueError(
-                f"names[{key!r}] must be {count} strings, got {names!r}"
-                + ("" if isinstance(names, str) else f" ({len(names)})")
-            )
+        if not isinstance(names, (list, tuple)) or len(names) != count:
+            raise ValueError(f"names[{key!r}] must be a list of {count} names, got {names!r}")
         return tuple(map(str, names))
 
     inputs = take("inputs", "I", net.n_inputs)

@@ -32,7 +32,7 @@ LAYERS = [
     {"trace"},
     {"_fit"},
     {"model"},
-    {"many"},
+    {"many", "setting"},
     {"_sklearn"},
     {"_estimator_checks", "_estimator_docs", "_estimator_fit", "_estimator_network"},
     {"_estimator_convert"},
