@@ -179,9 +179,7 @@ def _layers(value: Any) -> list[Layer]:
     for number, each in enumerate(value):
         where = f"layers[{number}]"
         if not isinstance(each, dict):
-            raise SettingError(
-                f'{where} must be an object such as {{"units": 3}}, got {_kind(each)}'
-            )
+            raise SettingError(f"{where} must be an object with units, got {_kind(each)}")
         if "units" not in each:
             raise SettingError(f"{where}: missing: units")
         unknown = [name for name in each if name not in _OF_A_LAYER]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp import _render, _validate
+from cymlp import _inference, _render, _validate
 from cymlp._anatomy import Anatomy
 from cymlp._lower import code_of
 from cymlp._notation import Latex, Notation, Text
@@ -507,13 +507,17 @@ def explain(
         )
     anatomy = Anatomy(net)
     input_names, unit_names = _names_of(anatomy, net, names)
-    inputs = _scaled(samples.x, net)
+    given, inputs = samples, _scaled(samples.x, net)
     samples = replace(samples, x=inputs)
     each_alone = replace(samples, weight=None)
     steps = _Steps(net, anatomy, samples, (X, y, sample_weight), gradients)
     outputs = anatomy.outputs(samples)
     losses, deltas = (None, None) if y is None else anatomy.deltas(each_alone)
     has_loss = y is not None
+    loss, penalty = None, 0.0
+    if has_loss:
+        scored = (given.x, given.labels, given.values, given.weight)
+        loss, _, penalty = _inference.evaluate(net._network, *scored)
     return Trace(
         inputs=inputs,
         targets=_target_rows(samples, net) if has_loss else None,
@@ -524,8 +528,8 @@ def explain(
             for number in range(len(anatomy.parts))
         ),
         losses=losses,
-        loss=net.evaluate(X, y, sample_weight)["loss"] if has_loss else None,
-        penalty=net._validation_penalty if has_loss else 0.0,
+        loss=loss,
+        penalty=penalty,
         input_gradient=anatomy.input_gradients(each_alone) if has_loss else None,
         loss_function=net.loss if has_loss else None,
         is_fused=has_loss and anatomy.fused,
@@ -699,8 +703,10 @@ def _names_of(
         names = given.pop(key, None)
         if names is None:
             return tuple(f"{letter}{i}" for i in range(1, count + 1))
-        if not isinstance(names, (list, tuple)) or len(names) != count:
-            raise ValueError(f"names[{key!r}] must be a list of {count} names, got {names!r}")
+        names = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
+        if not isinstance(names, list) or len(names) != count:
+            found = f"{len(names)} of them" if isinstance(names, list) else repr(names)
+            raise ValueError(f"names[{key!r}] must be a list of {count} names, got {found}")
         return tuple(map(str, names))
 
     inputs = take("inputs", "I", net.n_inputs)

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import json
 import os
 import re
 import signal
@@ -527,3 +528,65 @@ def test_example_runs_and_prints_what_it_says(demo_packages, path):
     else:
         accuracy = float(re.search(r"test accuracy ([\d.]+)%", process.stdout)[1])
         assert accuracy >= 96
+
+
+# ---------------------------------------------------------------------- explain
+
+
+def test_explain_prints_the_worked_example(capsys):
+    assert cli.main(["explain"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "sigmoid(K1) = 1/(1 + exp(0.27)) = 0.432907" in out
+    assert cli.main(["explain", "--digits", "3", "--most", "2"]) == 0
+    out, _ = capsys.readouterr()
+    assert "= 0.433" in out and "[1 more: " in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        ("html", "<!doctype html>"),
+        ("latex", "\\documentclass"),
+        ("markdown", "## Network"),
+        ("json", '{"format": "cymlp trace 1"'),
+    ],
+)
+def test_explain_writes_files(tmp_path, capsys, kind, start):
+    path = tmp_path / "out"
+    assert cli.main(["explain", f"--{kind}", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    text = path.read_text(encoding="utf-8")
+    assert text.lower().startswith(start.lower())
+    assert cli.main(["explain", f"--{kind}", "-"]) == 0
+    assert capsys.readouterr().out.rstrip() == text.rstrip()
+
+
+def test_explain_reads_a_setting(tmp_path, capsys):
+    path = tmp_path / "setting.json"
+    setting = {
+        "layers": [{"units": 1}],
+        "weights": [[[2.0]], [0.5]],
+        "sample": [3.0],
+        "target": [6.0],
+        "loss": "squared_error",
+        "learning_rate": 0.1,
+    }
+    path.write_text(json.dumps(setting), encoding="utf-8")
+    assert cli.main(["explain", str(path)]) == 0
+    assert "J1 = I1*w(I1,J1) + b(J1) = 3*2 + 0.5 = 6.5" in capsys.readouterr().out
+    for wrong, message in (
+        ({"loss": None}, "error: loss must be a name, got null"),
+        ({"weights": [[[2.0]]]}, "error: weights must have 2 arrays, got 1"),
+    ):
+        path.write_text(json.dumps(setting | wrong), encoding="utf-8")
+        assert cli.main(["explain", str(path)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err == f"cymlp explain: {message}\n"
+
+
+def test_explain_says_what_it_cannot_read_or_write(tmp_path, capsys):
+    assert cli.main(["explain", str(tmp_path / "none.json")]) == 2
+    assert "none.json: No such file or directory" in capsys.readouterr().err
+    assert cli.main(["explain", "--latex", str(tmp_path / "none" / "out.tex")]) == 2
+    assert "out.tex: No such file or directory" in capsys.readouterr().err
+    assert "from 1 to 17, got '18'" in refused(capsys, "explain", "--digits", "18")
