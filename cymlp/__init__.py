@@ -19,13 +19,14 @@ from cymlp import (
     schedules,
 )
 from cymlp._config import show_config
+from cymlp._explain import explain
 from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
 from cymlp.exceptions import DivergenceWarning
 from cymlp.history import History
 from cymlp.many import fit_many
 from cymlp.model import Sequential
-from cymlp.trace import Trace, explain
+from cymlp.trace import Trace
 
 if TYPE_CHECKING:
     from cymlp.estimators import MLPClassifier, MLPRegressor

@@ -1,15 +1,12 @@
-"""The sections of a working as text, as Markdown and as a LaTeX document."""
+"""Sections of sentences and equations, as text, as Markdown and as a LaTeX document."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from cymlp._working import Section
-
-__all__ = ["as_latex", "as_markdown", "as_text"]
+__all__ = ["Line", "Section", "as_latex", "as_markdown", "as_text"]
 
 _WIDTH = 100
 
@@ -24,6 +21,27 @@ _PREAMBLE = r"""\documentclass{article}
 \allowdisplaybreaks
 \begin{document}
 """
+
+
+#: A string is a sentence; a list has the sides of an equation, from left to right.
+Line = str | list[str]
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it.
+
+    Attributes
+    ----------
+    title : str
+    level : int
+        1 or 2; sections of level 2 are parts of the one of level 1 before them.
+    lines : list of Line
+    """
+
+    title: str
+    level: int = 1
+    lines: list[Line] = field(default_factory=list)
 
 
 def as_text(sections: Iterable[Section]) -> str:

@@ -13,6 +13,7 @@ from cymlp import _inference, _validate, inspection
 from cymlp import metrics as metric_specs
 from cymlp._batch import Described
 from cymlp._batches import BatchStream, are_batches
+from cymlp._explain import explain
 from cymlp._fit import (
     BatchFit,
     Fit,
@@ -42,7 +43,7 @@ from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
 from cymlp.schedules import Schedule, rate_at
-from cymlp.trace import Trace, explain
+from cymlp.trace import Trace
 
 __all__ = ["Predictor", "Sequential"]
 

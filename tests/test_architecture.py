@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
     {"_cores", "_kernels", "_notation", "_random", "_reference", "_version", "exceptions"},
-    {"_arrays", "_formulas", "_reference_layers"},
+    {"_arrays", "_formulas", "_reference_layers", "_render"},
     {"_validate"},
     {"_threads"},
     {"_dense"},
@@ -25,11 +25,13 @@ LAYERS = [
     {"activations", "constraints", "initializers", "losses", "metrics", "optimizers"}
     | {"regularizers"},
     {"layers"},
-    {"_lbfgs", "_lower", "_working"},
+    {"_lbfgs", "_lower", "_symbols"},
+    {"_working_pass"},
     {"_plot_style"},
     {"_config", "_network_plot", "_scores", "data", "datasets", "history", "plots", "progress"},
-    {"_anatomy", "_batches", "_render", "callbacks", "inspection"},
+    {"_anatomy", "_batches", "_working", "callbacks", "inspection"},
     {"trace"},
+    {"_explain"},
     {"_fit"},
     {"model"},
     {"many", "setting"},
