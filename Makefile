@@ -18,7 +18,8 @@ BENCH_VENV ?= .venv-bench
 
 BIN := $(abspath $(VENV))/bin
 PY := $(BIN)/python
-INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+# Bytecode is compiled of what is imported, when it is.
+INSTALL := $(PY) -m pip install --quiet --no-compile --disable-pip-version-check
 # One file for each thing that is known to hold of the environment.
 STAMPS := $(VENV)/.make
 

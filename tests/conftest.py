@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,8 @@ def c_compiler():
 def c_program(tmp_path_factory):
     """Return a function that compiles tests/c/`program`.c with the kernels and gives its path.
 
-    The kernels take a minute to compile, file by file side by side: once for all programs.
+    The kernels take a minute to compile, file by file side by side: once for all programs, in the
+    first of a run's processes that wants one.
     """
     if SOURCE_TREE is None or os.name != "posix":
         pytest.skip("needs the C sources and a POSIX compiler")
@@ -217,7 +219,11 @@ def c_program(tmp_path_factory):
         pytest.skip("no C compiler is installed")
     source = SOURCE_TREE / "src"
     tests = SOURCE_TREE / "tests" / "c"
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     folder = tmp_path_factory.mktemp("c")
+    if run is not None:
+        folder = tmp_path_factory.getbasetemp().parent / f"c-{run}"
+        folder.mkdir(exist_ok=True)
     command = [
         *c_compiler(),
         *C_FLAGS,
@@ -226,15 +232,25 @@ def c_program(tmp_path_factory):
         '-DCYMLP_EXPOSE="expose.inc.h"',
     ]
 
+    @contextmanager
+    def alone():
+        import fcntl
+
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            yield
+
     def compiled(path):
         target = folder / f"{path.stem}.o"
-        subprocess.run([*command, "-c", str(path), "-o", str(target)], check=True)
+        if not target.exists():  # gcc leaves nothing of one that fails
+            subprocess.run([*command, "-c", str(path), "-o", str(target)], check=True)
         return target
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kernels = list(pool.map(compiled, [source / "dispatch.c", *(source / "isa").glob("*.c")]))
-
     def build(program):
+        with alone():
+            return linked(program)
+
+    def linked(program):
         files = [str(tests / f"{program}.c"), *map(str, kernels)]
         # Without OpenMP it takes one core and the time of two.
         for openmp in (["-fopenmp"], []):
@@ -247,4 +263,6 @@ def c_program(tmp_path_factory):
                 return folder / program
         raise AssertionError(process.stderr)
 
+    with alone(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        kernels = list(pool.map(compiled, [source / "dispatch.c", *(source / "isa").glob("*.c")]))
     return build

@@ -8,11 +8,7 @@ import os
 import re
 import subprocess
 
-import pytest
 from conftest import ISAS
-
-# In one process with the other C programs, which share their compiled kernels.
-pytestmark = pytest.mark.xdist_group("c")
 
 
 def test_every_float32(c_program):

@@ -828,7 +828,6 @@ def test_unknown_isa_and_dtype():
 # ------------------------------------------------------------------------------------------- from C
 
 
-@pytest.mark.xdist_group("c")
 def test_tables_from_c(c_program):
     """The same once more without Python, as `make test-arm` does it for a foreign CPU."""
     process = subprocess.run([c_program("test_kernels")], capture_output=True, text=True)
