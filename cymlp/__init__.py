@@ -21,6 +21,7 @@ from cymlp import (
 from cymlp._config import show_config
 from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
+from cymlp.diagnosis import diagnose
 from cymlp.exceptions import DivergenceWarning
 from cymlp.gradient_check import check_gradients
 from cymlp.history import History
@@ -42,6 +43,7 @@ __all__ = [
     "check_gradients",
     "constraints",
     "datasets",
+    "diagnose",
     "exceptions",
     "fit_many",
     "get_num_threads",

@@ -33,6 +33,7 @@ LAYERS = [
     {"model"},
     {"_probe", "many"},
     {"_measures", "gradient_check"},
+    {"_findings"},
     {"diagnosis"},
     {"_sklearn"},
     {"_estimator_checks", "_estimator_docs", "_estimator_fit", "_estimator_network"},
