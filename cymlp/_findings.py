@@ -350,14 +350,19 @@ def _of_outputs(before: Sequential, after: Sequential, probe: Samples) -> Iterat
     is_wrong = is_saturated(activation.name, outputs) & (np.abs(outputs - probe.values) > 0.5)
     share = is_wrong.any(axis=1).mean()
     if share > _STUCK:
-        name = "cross_entropy" if activation.name == "softmax" else "binary_cross_entropy"
+        goes_with = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
+        advice = "Smaller initial weights, a lower learning rate, or no activation at the end."
+        if activation.name in goes_with:
+            advice = (
+                f"For classes the loss {goes_with[activation.name]}, whose derivative does not "
+                "vanish there; else smaller initial weights or a lower learning rate."
+            )
         yield _problem(
             "saturated",
             f"layers[{len(before.layers) - 1}]",
             f"{share:.0%} of the samples have an output at a flat end of {activation.name}, and "
             f"the wrong one: {loss.name} gets next to no derivative through it.",
-            f"The loss {name}, whose derivative does not vanish there, if the targets are classes; "
-            "else smaller initial weights or a lower learning rate.",
+            advice,
             share=share,
         )
 
@@ -451,17 +456,16 @@ def _of_deltas(layers: list[LayerStatistics]) -> Iterator[Finding]:
 def _chance(net: Sequential, probe: Samples) -> float | None:
     """Return the loss of the best constant outputs; None where it is not known."""
     loss, rows = net.loss, probe.values
+    if not isinstance(loss, SquaredError) and loss not in (CrossEntropy(), BinaryCrossEntropy()):
+        return None  # of other losses, or other settings, it is not worked out here
     if rows is None:
         rows = np.eye(net.n_outputs)[probe.labels]
     mean = np.average(rows.astype(np.float64), axis=0, weights=probe.weight)
     if isinstance(loss, SquaredError):
         squares = np.square(rows - mean).sum(axis=1)
         return float(np.average(squares, weights=probe.weight) / 2)
-    if loss == CrossEntropy():
-        return float(_entropy(mean))
-    if loss == BinaryCrossEntropy():
-        return float(_entropy(mean) + _entropy(1 - mean))
-    return None
+    other = 0.0 if isinstance(loss, CrossEntropy) else float(_entropy(1 - mean))
+    return float(_entropy(mean)) + other
 
 
 def _entropy(p: np.ndarray) -> np.floating:
@@ -482,14 +486,15 @@ def _of_training(
             **numbers,
         )
         return
-    # What a rate is changed to must be a number, and one that matters.
+    chance = _chance(net, probe)
     rate = getattr(net.optimizer, "learning_rate", None)
     if isinstance(net.optimizer, LBFGS | Rprop) or not isinstance(rate, int | float):
-        rate = None
-    chance = _chance(net, probe)
+        rate = None  # there is none, or no single number to try others in the place of
     if not run.is_finite or run.after > _GROWN * max(run.before, chance or 0.0):
         yield _of_divergence(run, rate, retry, numbers)
-    elif not run.fell(_PROGRESS) and (chance is None or run.after > _BELOW_CHANCE * chance):
+    elif chance is not None and run.after < _BELOW_CHANCE * chance:
+        return
+    elif not run.fell(_PROGRESS) or (chance is not None and run.after > _GROWN * chance):
         yield _of_no_progress(run, rate, chance, retry, numbers)
 
 
@@ -501,13 +506,17 @@ def _of_divergence(
         "optimizer."
     )
     if rate is not None:
-        other = retry(rate / 10)
-        numbers |= {"learning_rate": rate, "after_lower": other.after}
+        numbers |= {"learning_rate": rate}
+    for factor in (0.1, 0.01) if rate is not None else ():
+        assert rate is not None
+        other = retry(rate * factor)
         if other.fell(_PROGRESS):
             advice = (
-                f"A lower learning rate: with {rate / 10:g} in the place of {rate:g} the same "
+                f"A lower learning rate: with {rate * factor:g} in the place of {rate:g} the same "
                 f"steps bring the loss to {other.after:.4g}."
             )
+            numbers |= {"after_lower": other.after}
+            break
     what = f"is {run.after:.4g}" if run.is_finite else "is not finite"
     return _problem(
         "diverging",
@@ -529,21 +538,21 @@ def _of_no_progress(
     if chance is not None:
         message += f"; the best constant outputs have {chance:.4g}"
         numbers |= {"chance": chance}
-    if rate is not None:
-        for factor, word in ((100, "small"), (0.1, "large")):
-            other = retry(rate * factor)
-            if other.fell(_CLEAR_PROGRESS):
-                update = max(run.updates.values(), default=math.nan)
-                return _problem(
-                    f"{word}_learning_rate",
-                    "optimizer",
-                    f"{message}. The learning rate of {rate:g} is too {word}: a step changes "
-                    f"weights by up to {update:.1e} of their size; about 1e-3 is healthy.",
-                    f"With {rate * factor:g} the same steps bring the loss to {other.after:.4g}.",
-                    **numbers,
-                    learning_rate=rate,
-                    update=update,
-                )
+    for factor, word in ((100, "small"), (0.1, "large")) if rate is not None else ():
+        assert rate is not None
+        other = retry(rate * factor)
+        if other.fell(_CLEAR_PROGRESS) and other.after < (1 - _CLEAR_PROGRESS) * run.after:
+            update = max(run.updates.values(), default=math.nan)
+            return _problem(
+                f"{word}_learning_rate",
+                "optimizer",
+                f"{message}. The learning rate of {rate:g} is too {word}: a step changes weights "
+                f"by up to {update:.1e} of their size; about 1e-3 is healthy.",
+                f"With {rate * factor:g} the same steps bring the loss to {other.after:.4g}.",
+                **numbers,
+                learning_rate=rate,
+                update=update,
+            )
     return (_warning if chance is None else _problem)(
         "no_progress",
         "optimizer",

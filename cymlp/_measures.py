@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -240,31 +240,34 @@ def layer_statistics(
     net: Sequential, probe: Samples, updates: dict[str, float]
 ) -> list[LayerStatistics]:
     """Return what layers make of some samples."""
+    with np.errstate(all="ignore"):  # nothing of a network that has diverged is finite
+        return list(_statistics(net, probe, updates))
+
+
+def _statistics(
+    net: Sequential, probe: Samples, updates: dict[str, float]
+) -> Iterator[LayerStatistics]:
     net = _with_moments(net, probe)
     outputs = net.layer_outputs(probe.x)
-    found = []
     for index, (layer, y, delta) in enumerate(
         zip(net.layers, outputs, _deltas(net, probe, outputs), strict=True)
     ):
         activation = getattr(layer, "activation", None)
         own = isinstance(activation, OwnActivation)
         where = f"layers[{index}]"
-        found.append(
-            LayerStatistics(
-                where=where,
-                name=short_name(layer),
-                activation=None if activation is None or own else activation.name,
-                mean=float(y.mean(dtype=np.float64)),
-                std=float(y.std(dtype=np.float64)),
-                zeros=float((y == 0).mean()),
-                n_units=y.shape[1],
-                n_dead=int((y == 0).all(axis=0).sum()),
-                saturated=0.0 if activation is None or own else saturated(activation.name, y),
-                delta=float(np.sqrt(np.square(delta, dtype=np.float64).mean())),
-                update=updates.get(where),
-            )
+        yield LayerStatistics(
+            where=where,
+            name=short_name(layer),
+            activation=None if activation is None or own else activation.name,
+            mean=float(y.mean(dtype=np.float64)),
+            std=float(y.std(dtype=np.float64)),
+            zeros=float((y == 0).mean()),
+            n_units=y.shape[1],
+            n_dead=int((y == 0).all(axis=0).sum()),
+            saturated=0.0 if activation is None or own else saturated(activation.name, y),
+            delta=float(np.sqrt(np.square(delta, dtype=np.float64).mean())),
+            update=updates.get(where),
         )
-    return found
 
 
 def saturated(activation: str, y: np.ndarray) -> float:

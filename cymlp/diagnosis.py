@@ -65,16 +65,15 @@ class Diagnosis:
             "",
             f"loss {self.loss_before:.4g} before, {self.loss_after:.4g} after {self.n_steps} steps",
         ]
+        given: dict[str, int] = {}  # the finding that an advice stood at first
         for number, finding in enumerate(self.findings, 1):
-            lines += [
-                "",
-                *textwrap.wrap(
-                    f"{number}. {finding.severity}, {finding.where}: {finding.message}", 79
-                ),
-                *textwrap.wrap(
-                    f"-> {finding.advice}", 79, initial_indent="   ", subsequent_indent="      "
-                ),
-            ]
+            said = f"{number}. {finding.severity}, {finding.where}: {finding.message}"
+            first = given.setdefault(finding.advice, number)
+            advice = finding.advice if first == number else f"as for {first}."
+            lines += ["", *textwrap.wrap(said, 79)]
+            lines += textwrap.wrap(
+                f"-> {advice}", 79, initial_indent="   ", subsequent_indent="      "
+            )
         if self.healthy:
             lines += ["", "Nothing is wrong that could be seen."]
         return "\n".join(lines)
@@ -152,7 +151,8 @@ def diagnose(
     ``diverging``           a loss that grows or is not finite
     ``small_learning_rate`` no progress, but with a larger learning rate
     ``large_learning_rate`` no progress, but with a smaller learning rate
-    ``no_progress``         no progress, and none with other learning rates
+    ``no_progress``         no progress, with other learning rates neither; or a loss far above that
+                            of constant outputs
     ======================= ========================================================
 
     References
