@@ -39,6 +39,9 @@ _LARGE_INPUT = 10.0
 _OFF_CENTRE = 10.0
 # What a column of a thousandth of another one's range says is not heard for long.
 _SMALL_RANGE = 1e-3
+# A constant this small does not matter: a scaler makes one of 0 where one sample in 100 has another
+# value, and of the samples that are looked at none may have it.
+_NOTHING = 0.1
 # The first outputs are of size 1. To targets of 100 the weights have far to go.
 _LARGE_TARGET = 100.0
 # A classifier that always says the same is right this often.
@@ -53,15 +56,20 @@ _STUCK = 0.1
 # A factor of 0.25 per sigmoid, its largest slope, makes 1e-3 in five layers.
 _VANISHING = 1e-3
 # About 1e-3 is right (A. Karpathy, notes of Stanford's CS231n, "Neural networks part 3"). A step
-# of a tenth of the weights forgets what they were; one of 1e-6 is within ten roundings of float32.
-_LARGE_UPDATE, _SMALL_UPDATE = 0.1, 1e-6
+# of a tenth of the weights forgets what they were. One of 1e-6 is ten roundings of float32; a layer
+# with such steps stands still where another one's are a hundred times as large.
+_LARGE_UPDATE, _SMALL_UPDATE, _ORDINARY_UPDATE = 0.1, 1e-6, 1e-4
 
-# Of the loss before: less of a fall than this is none; with more, another learning rate is better.
-_PROGRESS, _CLEAR_PROGRESS = 0.01, 0.05
+# Of the loss before: less of a fall than this is none; a loss that is far off falls; with so much
+# of a fall another learning rate is better.
+_PROGRESS, _FALLING, _CLEAR_PROGRESS = 0.01, 0.1, 0.05
 # A loss this many times as large as it was has not merely wavered.
 _GROWN = 2.0
-# A loss below that of the best constant outputs tells of a network that has learnt already.
-_BELOW_CHANCE = 0.95
+# A loss within a hundredth of that of the best constant outputs, or above, is no better than it.
+_AT_CHANCE = 0.99
+
+# What a learning rate is multiplied with where there is no progress.
+_OTHER_RATES = (0.1, 10.0, 100.0, 1e4)
 
 # What outputs lie between. ReLU reaches its 0, the others their bounds or as near as makes none.
 _RANGES = {
@@ -216,7 +224,9 @@ def _of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
             range=spread[worst],
             largest_range=spread.max(),
         )
-    (constant,) = np.nonzero(~varies & (mean != 0))  # of 0, as pixels at the border, do no harm
+    (constant,) = np.nonzero(
+        ~varies & (size > _NOTHING)
+    )  # 0, as pixels at the border, does no harm
     if len(constant):
         some = ", ".join(map(str, constant[:3])) + (", ..." if len(constant) > 3 else "")
         yield (_warning if varies.any() else _problem)(
@@ -385,6 +395,7 @@ def _of_identical_units(net: Sequential) -> Iterator[Finding]:
 
 
 def _of_layers(layers: list[LayerStatistics]) -> Iterator[Finding]:
+    fastest = max((layer.update for layer in layers if layer.update is not None), default=0.0)
     for layer in layers:
         dead = layer.n_dead / layer.n_units
         if layer.activation == "relu" and dead > _SOME_DEAD:
@@ -416,6 +427,17 @@ def _of_layers(layers: list[LayerStatistics]) -> Iterator[Finding]:
                 "healthy.",
                 "A lower learning rate.",
                 ratio=layer.update,
+            )
+        if layer.update and layer.update < _SMALL_UPDATE and fastest > _ORDINARY_UPDATE:
+            yield _warning(
+                "small_updates",
+                layer.where,
+                f"A step changes the weights by {layer.update:.1e} of their size, those of another "
+                f"layer by {fastest:.1e}: this one stands still.",
+                "See to deltas that vanish and to learning_rate_multiplier; adam makes steps that "
+                "do not depend on the size of gradients.",
+                ratio=layer.update,
+                largest=fastest,
             )
 
 
@@ -492,10 +514,17 @@ def _of_training(
         rate = None  # there is none, or no single number to try others in the place of
     if not run.is_finite or run.after > _GROWN * max(run.before, chance or 0.0):
         yield _of_divergence(run, rate, retry, numbers)
-    elif chance is not None and run.after < _BELOW_CHANCE * chance:
-        return
-    elif not run.fell(_PROGRESS) or (chance is not None and run.after > _GROWN * chance):
+    elif _is_stuck(run, chance):
         yield _of_no_progress(run, rate, chance, retry, numbers)
+
+
+def _is_stuck(run: Trial, chance: float | None) -> bool:
+    """Whether a loss stays where it was, or where that of constant outputs is."""
+    if chance is None:
+        return not run.fell(_PROGRESS)
+    if run.after < _AT_CHANCE * chance:
+        return False
+    return run.after < chance / _AT_CHANCE or not run.fell(_FALLING)
 
 
 def _of_divergence(
@@ -538,22 +567,28 @@ def _of_no_progress(
     if chance is not None:
         message += f"; the best constant outputs have {chance:.4g}"
         numbers |= {"chance": chance}
-    for factor, word in ((100, "small"), (0.1, "large")) if rate is not None else ():
-        assert rate is not None
-        other = retry(rate * factor)
-        if other.fell(_CLEAR_PROGRESS) and other.after < (1 - _CLEAR_PROGRESS) * run.after:
-            update = max(run.updates.values(), default=math.nan)
+    if rate is not None:
+        tried = [(retry(rate * factor), factor) for factor in _OTHER_RATES]
+        best, factor = min(tried, key=lambda one: one[0].after)
+        if best.fell(_CLEAR_PROGRESS) and best.after < (1 - _CLEAR_PROGRESS) * run.after:
+            word = "large" if factor < 1 else "small"
+            update = max(run.updates.values(), default=0.0)
+            message += f". The learning rate of {rate:g} is too {word}"
+            if factor > 1 and update < _ORDINARY_UPDATE:
+                message += (
+                    f": a step changes weights by up to {update:.1e} of their size; about 1e-3 is "
+                    "healthy"
+                )
             return _problem(
                 f"{word}_learning_rate",
                 "optimizer",
-                f"{message}. The learning rate of {rate:g} is too {word}: a step changes weights "
-                f"by up to {update:.1e} of their size; about 1e-3 is healthy.",
-                f"With {rate * factor:g} the same steps bring the loss to {other.after:.4g}.",
+                f"{message}.",
+                f"With {rate * factor:g} the same steps bring the loss to {best.after:.4g}.",
                 **numbers,
                 learning_rate=rate,
                 update=update,
             )
-    return (_warning if chance is None else _problem)(
+    return (_warning if chance is None or run.fell(_FALLING) else _problem)(
         "no_progress",
         "optimizer",
         f"{message}.",

@@ -87,7 +87,8 @@ class Trial:
     n_steps : int
         Batches that it was trained on; with L-BFGS, iterations.
     before, after : float
-        The loss over the samples that were looked at, without penalties.
+        The loss over the samples that were looked at, without penalties; infinite where it
+        diverged.
     updates : dict of str to float
         By layer: see `LayerStatistics.update`.
     """
@@ -178,8 +179,9 @@ def trial(
     before = probe_loss(twin, probe)
     with np.errstate(all="ignore"):
         fit.run()
-        after = math.inf if watch.diverged else probe_loss(twin, probe)
+        after = math.nan if watch.diverged else probe_loss(twin, probe)
     updates = {where: float(np.median(ratios)) for where, ratios in watch.ratios.items()}
+    after = after if math.isfinite(after) else math.inf
     return Trial(twin, watch.n_done, before, after, updates)
 
 

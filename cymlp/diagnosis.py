@@ -129,8 +129,12 @@ def diagnose(
 
     Notes
     -----
-    Up to 1000 samples, drawn at random, are looked at. Where the loss diverges or does not fall,
-    further copies try other learning rates.
+    Up to 1000 samples, drawn at random, are looked at, and the layers of the network, not those
+    within `Residual` layers. Progress is a loss that falls clearly or is below that of the best
+    constant outputs, which is known for squared error, cross-entropy and binary cross-entropy.
+    Where there is none or the loss diverges, further copies try other learning rates. Batch
+    normalization takes the moments of the samples that are looked at; dropout does nothing but in
+    the batches.
 
     ======================= ========================================================
     kind                    what it means
@@ -148,11 +152,11 @@ def diagnose(
     ``vanishing_deltas``    deltas of the first layers far below those of the last
     ``exploding_deltas``    deltas of the first layers far above those of the last
     ``large_updates``       steps of more than a tenth of the weights
+    ``small_updates``       steps of a layer far below those of another one
     ``diverging``           a loss that grows or is not finite
     ``small_learning_rate`` no progress, but with a larger learning rate
     ``large_learning_rate`` no progress, but with a smaller learning rate
-    ``no_progress``         no progress, with other learning rates neither; or a loss far above that
-                            of constant outputs
+    ``no_progress``         no progress, with other learning rates neither
     ======================= ========================================================
 
     References
@@ -168,16 +172,17 @@ def diagnose(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(500, 8))
     >>> y = np.sin(X[:, 0]) + X[:, 1]
-    >>> net = Sequential([Dense(32, activation="tanh"), Dense(1)], random_state=0)
+    >>> layers = [Dense(32, activation="tanh"), Dense(1)]
+    >>> net = Sequential(layers, dtype="float64", random_state=0)
     >>> net.compile("adam", "squared_error")
     >>> diagnose(net, X, y).healthy
     True
-    >>> print(diagnose(net, 1000 * X, y))
+    >>> print(diagnose(net, 1000 * X, y, n_batches=20))
     layer                 outputs: mean    std  zero  dead  saturated    delta   update
-    layers[0] 32 tanh           -0.0161      1    0%  0/32       100%  1.2e-03  5.3e-04
-    layers[1] 1 identity        -0.0822  0.963    0%   0/1         0%  8.7e-01  2.2e-03
+    layers[0] 32 tanh           -0.0182  0.999    0%  0/32       100%  9.6e-03  1.2e-03
+    layers[1] 1 identity        -0.0784  0.961    0%   0/1         0%  1.3e+00  3.1e-03
     <BLANKLINE>
-    loss 1.102 before, 0.3824 after 100 steps
+    loss 1.102 before, 0.8271 after 20 steps
     <BLANKLINE>
     1. problem, X: 8 of 8 inputs are far from mean 0 and standard deviation 1:
     column 6 has mean -68.1 and standard deviation 1.06e+03.

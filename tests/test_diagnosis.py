@@ -187,6 +187,8 @@ def test_constant_columns():
     finding = found(diagnose(regressor(), constant, Y), "constant_inputs", "warning", "X")
     assert finding.message.startswith("1 of 6 inputs (columns 4)")
     found(diagnose(regressor(), np.ones_like(X), Y), "constant_inputs", "problem", "X")
+    constant[:, 4] = -0.05  # as a scaler makes of zeros
+    assert diagnose(regressor(), constant, Y).healthy
 
 
 @pytest.mark.parametrize(
@@ -321,6 +323,13 @@ def test_large_updates():
     assert finding.severity == "warning"
 
 
+def test_small_updates():
+    hidden = Dense(32, "tanh", learning_rate_multiplier=1e-5)
+    finding = found(diagnose(regressor(hidden), X, Y), "small_updates", "warning", "layers[0]")
+    assert finding.numbers["ratio"] < 1e-6 < 1e-4 < finding.numbers["largest"]
+    assert diagnose(regressor(dataclasses.replace(hidden, trainable=False)), X, Y).healthy
+
+
 # Training
 
 
@@ -352,7 +361,7 @@ def test_a_learning_rate_that_is_too_small():
     net = regressor(optimizer=SGD(learning_rate=1e-5))
     finding = found(diagnose(net, X, Y), "small_learning_rate", where="optimizer")
     assert finding.numbers["update"] < 1e-4
-    assert finding.advice.startswith("With 0.001 the same steps bring the loss to ")
+    assert finding.advice.startswith("With 0.1 the same steps bring the loss to ")
 
 
 def test_a_learning_rate_that_is_too_large_without_diverging():
