@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from cymlp import _validate
-from cymlp._findings import Finding, findings
-from cymlp._measures import LayerStatistics, layer_statistics, trial
+from cymlp._findings import Finding
+from cymlp._findings_of_data import of_inputs, of_targets
+from cymlp._findings_of_training import (
+    of_deltas,
+    of_identical_units,
+    of_layers,
+    of_outputs,
+    of_training,
+)
+from cymlp._measures import LayerStatistics, Trial, layer_statistics, trial
 from cymlp._probe import plain_rows, prepared
 from cymlp.model import Sequential
 
@@ -205,11 +213,17 @@ def diagnose(
     run = trial(twin, samples, probe, n_batches, batch_size)
     layers = layer_statistics(run.net if run.is_finite else twin, probe, run.updates)
 
-    found = findings(
-        twin,
-        probe,
-        run,
-        layers,
-        lambda rate: trial(twin, samples, probe, n_batches, batch_size, rate),
-    )
+    def retry(learning_rate: float) -> Trial:
+        return trial(twin, samples, probe, n_batches, batch_size, learning_rate)
+
+    found = [
+        *of_inputs(twin, probe),
+        *of_targets(twin, probe),
+        *of_outputs(twin, run.net if run.is_finite else twin, probe),
+        *of_identical_units(twin),
+        *of_layers(layers),
+        *of_deltas(layers),
+        *of_training(twin, probe, run, retry),
+    ]
+    found.sort(key=lambda finding: finding.severity != "problem")  # stable
     return Diagnosis(tuple(found), tuple(layers), run.n_steps, run.before, run.after)

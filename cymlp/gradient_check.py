@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cymlp import _validate
+from cymlp._differences import ArrayCheck, Derivative, Judge
 from cymlp._lower import Parameter
 from cymlp._probe import changed, plain_rows, prepared
 from cymlp.activations import Activation
@@ -29,69 +30,11 @@ from cymlp.model import Sequential
 
 __all__ = ["ArrayCheck", "Derivative", "GradientCheck", "check_gradients"]
 
-# Steps after the first one, which kinks near the point or strong curvature may ask for.
-_SHRINK = (1.0, 0.1, 0.01)
-# Roundings that a loss's value may be off by: those of its sums, and of what enters them.
-_ROUNDINGS = 8
-# How many times as large as its doubts, estimated from two steps, a disagreement must be to count.
-# A kink between the steps makes the difference wrong by 1.5 of them, and of the differences of pure
-# noise one in some 10,000 is above 100.
-_DOUBTS = 100
 # A custom function is tried on so many rows of the values that occur.
 _ROWS_OF_FUNCTIONS = 100
 # As many samples as the core takes at a time on their way back to the inputs.
 _MOST_ROWS = 4096
 _ROWS_SHOWN = 16
-
-
-@dataclass(frozen=True)
-class Derivative:
-    """One derivative, computed in two ways.
-
-    Attributes
-    ----------
-    where : str
-        The array, as `Sequential.parameter_names` has it; "inputs"; or whose own derivative it is,
-        such as "layers[0].activation" or "loss".
-    index : tuple of int or None
-        Where in the array. None for the derivative along a random direction, which all elements of
-        the array have a part in.
-    value : float
-        What the core or the custom function says.
-    difference : float
-        The finite difference.
-    error : float
-        The relative error: their difference over the larger one of them.
-    """
-
-    where: str
-    index: tuple[int, ...] | None
-    value: float
-    difference: float
-    error: float
-
-
-@dataclass(frozen=True)
-class ArrayCheck:
-    """What was found in one array.
-
-    Attributes
-    ----------
-    where : str
-        As in `Derivative`.
-    passed : bool
-        Whether none disagrees.
-    n_checked, n_kinks : int
-        Derivatives that were compared, and those that could not be: see `GradientCheck`.
-    worst : Derivative or None
-        The one with the largest error; None where there was nothing to compare.
-    """
-
-    where: str
-    passed: bool
-    n_checked: int
-    n_kinks: int
-    worst: Derivative | None
 
 
 @dataclass(frozen=True)
@@ -274,7 +217,7 @@ def check_gradients(
     loss = double._evaluate(samples, 0)["loss"]
     if not math.isfinite(loss):
         raise ValueError(f"the loss of X and y must be finite to be differentiated, got {loss}")
-    judge = _Judge(epsilon, rtol)
+    judge = Judge(epsilon, rtol)
     arrays = _by_parameters(double, samples, judge, n_checked, rng)
     arrays.append(_by_inputs(double, samples, judge, n_checked, rng))
     own, culprits = _own_functions(double, samples, judge, n_checked, rng)
@@ -291,81 +234,7 @@ def _in_double(net: Sequential, layers: Sequence[Layer], loss: Loss) -> Sequenti
     return double
 
 
-# Finite differences
-
-
-class _Judged(NamedTuple):
-    """Arrays of one shape: derivatives as claimed, differences, errors, and which are kinks."""
-
-    value: np.ndarray
-    difference: np.ndarray
-    error: np.ndarray
-    is_kink: np.ndarray
-
-
-class _Judge(NamedTuple):
-    """Compares derivatives with finite differences."""
-
-    epsilon: float
-    rtol: float
-
-    def __call__(self, f: Callable[[Any], Any], slope: Any, at: Any = 1.0) -> _Judged:
-        """Compare slopes with differences of f around 0; numbers, or arrays element by element.
-
-        f gets what to add to what stands `at` some number, which says how long steps may be.
-        """
-        slope = np.asarray(slope, np.float64)
-        size = np.maximum(np.abs(at), 1.0)
-        middle = np.asarray(f(0.0 * size), np.float64)
-        found = None
-        for shrink in _SHRINK:
-            with np.errstate(all="ignore"):
-                now = self._at(f, slope, middle, self.epsilon * shrink * size)
-            if found is None:
-                found = now
-            else:
-                pairs = zip(found, now, strict=True)
-                found = _Judged(*(np.where(found.is_kink, new, old) for old, new in pairs))
-            if not found.is_kink.any():
-                break
-        assert found is not None
-        return found
-
-    def _at(
-        self, f: Callable[[Any], Any], slope: np.ndarray, middle: np.ndarray, h: Any
-    ) -> _Judged:
-        """Compare at steps of h and h / 2; what they leave open is taken for a kink."""
-        central, second, largest = [], [], np.maximum(np.abs(middle), 1.0)
-        for step in (h, h / 2):
-            above, below = np.asarray(f(step)), np.asarray(f(-step))
-            central.append((above - below) / (2 * step))
-            second.append((above - 2 * middle + below) / step)
-            largest = np.maximum(largest, np.maximum(np.abs(above), np.abs(below)))
-        difference = (4 * central[1] - central[0]) / 3
-        doubt = np.maximum(np.abs(central[0] - central[1]), np.abs(second[0] - 2 * second[1]))
-        noise = _ROUNDINGS * np.finfo(np.float64).eps * largest / h
-        off = np.abs(difference - slope)
-        size = np.maximum(np.abs(difference), np.abs(slope))
-        error = off / np.maximum(size, noise / self.rtol)  # of numbers near 0, that of their noise
-        error = np.where(np.isfinite(difference) & ~np.isfinite(slope), np.inf, error)
-        is_settled = (error <= self.rtol) | (off > _DOUBTS * doubt + noise) | np.isinf(error)
-        return _Judged(slope, difference, error, ~is_settled)
-
-    def summed_up(self, where: str, judged: Sequence[_Judged], places: Sequence[Any]) -> ArrayCheck:
-        """Return what was found of an array at some places, one after the other."""
-        value, difference, error, is_kink = (
-            np.concatenate([np.ravel(part) for part in parts])
-            for parts in zip(*judged, strict=True)
-        )
-        compared = np.flatnonzero(~is_kink)
-        n_kinks = is_kink.size - compared.size
-        if compared.size == 0:
-            return ArrayCheck(where, True, 0, n_kinks, None)
-        at = compared[np.argmax(error[compared])]
-        worst = Derivative(
-            where, places[at], float(value[at]), float(difference[at]), float(error[at])
-        )
-        return ArrayCheck(where, worst.error <= self.rtol, compared.size, n_kinks, worst)
+# What is differentiated
 
 
 def _picked(gradient: np.ndarray, n: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
@@ -378,11 +247,8 @@ def _picked(gradient: np.ndarray, n: int, rng: np.random.Generator) -> list[tupl
     return [tuple(map(int, np.unravel_index(i, gradient.shape))) for i in np.sort(order)]
 
 
-# What is differentiated
-
-
 def _by_parameters(
-    double: Sequential, samples: Samples, judge: _Judge, n_checked: int, rng: np.random.Generator
+    double: Sequential, samples: Samples, judge: Judge, n_checked: int, rng: np.random.Generator
 ) -> list[ArrayCheck]:
     """Check the derivatives of the loss by each array of parameters."""
     _, gradients = double._network.gradients(double._describe(samples), False, 0)
@@ -397,7 +263,7 @@ def _by_parameters(
 def _by_array(
     double: Sequential,
     samples: Samples,
-    judge: _Judge,
+    judge: Judge,
     parameter: Parameter,
     gradient: np.ndarray,
     n_checked: int,
@@ -426,7 +292,7 @@ def _by_array(
 
 
 def _by_inputs(
-    double: Sequential, samples: Samples, judge: _Judge, n_checked: int, rng: np.random.Generator
+    double: Sequential, samples: Samples, judge: Judge, n_checked: int, rng: np.random.Generator
 ) -> ArrayCheck:
     """Check the derivatives of samples' own losses by their inputs."""
     samples = replace(samples.rows(0, min(len(samples), _MOST_ROWS)), weight=None)
@@ -447,7 +313,7 @@ def _by_inputs(
 
 
 def _own_functions(
-    double: Sequential, samples: Samples, judge: _Judge, n_checked: int, rng: np.random.Generator
+    double: Sequential, samples: Samples, judge: Judge, n_checked: int, rng: np.random.Generator
 ) -> tuple[list[ArrayCheck], list[str]]:
     """Check functions of the user's own at the values they get; name what is wrong with them."""
     seen: dict[str, tuple[Activation, list[np.ndarray]]] = {}
@@ -502,7 +368,7 @@ def _own_loss(
     loss: CustomLoss,
     samples: Samples,
     outputs: np.ndarray,
-    judge: _Judge,
+    judge: Judge,
     n_checked: int,
     rng: np.random.Generator,
 ) -> ArrayCheck:

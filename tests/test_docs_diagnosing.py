@@ -30,8 +30,9 @@ def test_the_examples_print_what_the_page_says():
 
 
 def test_every_kind_of_finding_is_explained():
-    source = (SOURCE_TREE / "cymlp" / "_findings.py").read_text(encoding="utf-8")
-    kinds = set(re.findall(r"_(?:problem|warning)\)?\(\s*\"(\w+)\"", source))
+    paths = (SOURCE_TREE / "cymlp").glob("_findings_*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in paths)
+    kinds = set(re.findall(r"(?:problem|warning)\)?\(\s*\"(\w+)\"", source))
     kinds |= {"small_learning_rate", "large_learning_rate"}
     assert len(kinds) > 15
     from cymlp import diagnose
