@@ -65,8 +65,8 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
     )
     if raw.min() >= 0 and raw.max() <= 255 and (raw == np.round(raw)).all():
         advice = (
-            "X looks like pixels of 0 to 255: Sequential(..., input_scale=1 / 255) takes them as "
-            "numbers from 0 to 1, without a copy."
+            "If X are pixels of 0 to 255, Sequential(..., input_scale=1 / 255) takes them as "
+            "numbers from 0 to 1, without a copy. Else fit a StandardScaler."
         )
     large = size > _LARGE_INPUT
     off_centre = varies & (size > 1) & (np.abs(mean) > _OFF_CENTRE * std)

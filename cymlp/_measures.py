@@ -179,7 +179,8 @@ def trial(
     before = probe_loss(twin, probe)
     with np.errstate(all="ignore"):
         fit.run()
-        after = math.nan if watch.diverged else probe_loss(twin, probe)
+        lost = watch.diverged or not all(np.isfinite(w).all() for w in twin.get_weights())
+        after = math.inf if lost else probe_loss(twin, probe)
     updates = {where: float(np.median(ratios)) for where, ratios in watch.ratios.items()}
     after = after if math.isfinite(after) else math.inf
     return Trial(twin, watch.n_done, before, after, updates)
@@ -217,7 +218,7 @@ def _with_moments(net: Sequential, probe: Samples) -> Sequential:
             net.parameter_names(), net.get_weights(), twin.get_weights(), strict=True
         )
     ]
-    twin.set_weights(kept)
+    twin._network.set_all(twin._names(), kept)  # of a network that diverges, infinite moments too
     return twin
 
 

@@ -33,6 +33,12 @@ def prepared(what: str, net: Any, X: Any, y: Any, weight: Any) -> tuple[Sequenti
     samples = net._prepare(X, y, weight)
     twin = copy.copy(net)  # which shares no arrays: it goes by way of `__getstate__`
     twin.build(samples.n_inputs)
+    for path, array in zip(twin.parameter_names(), twin.get_weights(), strict=True):
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"net must have finite parameters, got NaN or infinite ones in {path}: pass a "
+                "network as it was before it diverged"
+            )
     return twin, samples
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_bitwise_equal
 
-from cymlp import Sequential, diagnose
+from cymlp import DivergenceWarning, Sequential, check_gradients, diagnose
 from cymlp._measures import layer_statistics
 from cymlp._probe import plain_rows, prepared
 from cymlp.activations import Activation as OwnActivation
@@ -563,6 +563,35 @@ def test_bad_networks_and_samples():
         diagnose(regressor(), iter([(X, Y)]), None)
     with pytest.raises(ValueError, match="X must"):
         diagnose(regressor(n_inputs=5), X, Y)
+
+
+@pytest.mark.parametrize("check", [diagnose, check_gradients])
+def test_a_network_that_has_diverged_already(check):
+    net = regressor(Dense(8), optimizer=SGD(learning_rate=1e30))
+    with pytest.warns(DivergenceWarning):
+        net.fit(X, Y, epochs=3, verbose=0)
+    with pytest.raises(ValueError, match=r"finite parameters, .* in layers\[0\].kernel"):
+        check(net, X, Y)
+
+
+@pytest.mark.parametrize("n_batches", [1, 2, 3, 5])
+@pytest.mark.parametrize("rate", [1e10, 1e20, 1e38])
+def test_divergence_at_any_step(rate, n_batches):
+    hidden = [Dense(8), BatchNormalization(), Activation("relu"), Dense(8, "relu")]
+    for net in (regressor(*hidden, optimizer=SGD(rate)), regressor(optimizer=SGD(rate))):
+        diagnosis = diagnose(net, X, Y, n_batches=n_batches)
+        assert not diagnosis.healthy
+        assert not np.isnan(diagnosis.loss_after)
+        assert all(np.isfinite(layer.delta) for layer in diagnosis.layers)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2])
+def test_very_few_samples(n_samples):
+    few = slice(n_samples)
+    diagnosis = diagnose(regressor(Dense(4, "relu"), BatchNormalization()), X[few], Y[few])
+    assert ("constant_target" in kinds(diagnosis)) == (n_samples == 1)
+    assert str(diagnosis)
+    diagnose(classifier(Dense(4, "relu")), X[few], LABELS[few])
 
 
 def test_an_estimator_is_asked_for_its_network():
