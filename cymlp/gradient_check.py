@@ -161,9 +161,9 @@ def check_gradients(
     far they do not tells kinks. A derivative disagrees if its relative error is above `rtol` while
     what the two steps leave in doubt is far smaller than the disagreement.
 
-    A built-in loss that takes means and probabilities as at least the dtype's epsilon has for
-    outputs below that a derivative which leads back, not that of its constant value. It disagrees,
-    and the verdict says why.
+    A built-in loss that clips means and probabilities, as `cymlp.losses` describes, has a
+    derivative there that leads back, not that of its constant value. It disagrees, and the verdict
+    says why.
 
     References
     ----------
@@ -474,11 +474,12 @@ def _suspect(double: Sequential, samples: Samples, arrays: list[ArrayCheck]) -> 
     assert double.loss is not None
     top = max(_layer_of(array.where) for array in arrays if not array.passed)
     if top == max(_layer_of(array.where) for array in arrays):
-        low = double._outputs(samples.x, 0).min()
-        if double.loss.expects != "identity" and low < np.finfo(np.float64).eps:
+        outputs, eps = double._outputs(samples.x, 0), np.finfo(np.float64).eps
+        is_clipped = (outputs < eps) | ((outputs > 1 - eps) & (double.loss.expects == "sigmoid"))
+        if double.loss.expects != "identity" and is_clipped.any():
             return (
-                f"The loss {double.loss.name} takes outputs below {np.finfo(np.float64).eps:.1e} "
-                f"(the least is {low:.4g}) as that number, and their derivatives lead back on "
+                f"The loss {double.loss.name} has no use for outputs such as "
+                f"{outputs[is_clipped][0]:.4g}; it clips them, and its derivatives lead back on "
                 f"purpose: end the network with {double.loss.expects}."
             )
         return (

@@ -271,9 +271,13 @@ def test_a_fault_of_the_core_is_located(monkeypatch):
 
 def test_outputs_that_a_loss_clips_are_explained():
     net = compiled([Dense(3)], "cross_entropy")
-    check = check_gradients(net, *data("cross_entropy"))
+    X, y = data("cross_entropy")
+    check = check_gradients(net, X, y)
     assert not check.passed
     assert "end the network with softmax" in check.verdict
+    net = compiled([BatchNormalization(), Dense(3, "softplus")], "binary_cross_entropy")
+    check = check_gradients(net, 3 * X, y)
+    assert "end the network with sigmoid" in check.verdict
 
 
 # The result
