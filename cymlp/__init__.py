@@ -22,7 +22,9 @@ from cymlp._config import show_config
 from cymlp._explain import explain
 from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
+from cymlp.diagnosis import diagnose
 from cymlp.exceptions import DivergenceWarning
+from cymlp.gradient_check import check_gradients
 from cymlp.history import History
 from cymlp.many import fit_many
 from cymlp.model import Sequential
@@ -41,8 +43,10 @@ __all__ = [
     "__version__",
     "activations",
     "callbacks",
+    "check_gradients",
     "constraints",
     "datasets",
+    "diagnose",
     "exceptions",
     "explain",
     "fit_many",

@@ -12,12 +12,13 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.exceptions import ConvergenceWarning
 
+from cymlp import diagnose
 from cymlp.setting import WORKED_EXAMPLE, explain_setting
 
 pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand in no source tree")
 
 #: The pages, with how many examples they have at least.
-PAGES = {"scikit-learn.md": 50, "explain.md": 25}
+PAGES = {"scikit-learn.md": 50, "explain.md": 25, "diagnosing.md": 20}
 
 #: A block of Python, and what stands before it.
 BLOCK = re.compile(r"(.*?)^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -60,6 +61,17 @@ def test_every_link_leads_somewhere(page):
         path, _, anchor = target.partition("#")
         assert (SOURCE_TREE / "docs" / path).exists(), target
         assert not anchor or anchor in anchors, target
+
+
+def test_every_kind_of_finding_is_explained():
+    paths = (SOURCE_TREE / "cymlp").glob("_findings_*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in paths)
+    kinds = set(re.findall(r"(?:problem|warning)\)?\(\s*\"(\w+)\"", source))
+    kinds |= {"small_learning_rate", "large_learning_rate"}
+    assert len(kinds) > 15
+    assert kinds == set(re.findall(r"^    ``(\w+)`` ", diagnose.__doc__, flags=re.MULTILINE))
+    table = re.findall(r"^\| (`.*?`) \|", text_of("diagnosing.md"), flags=re.MULTILINE)
+    assert kinds == set(re.findall(r"`(\w+)`", " ".join(table)))
 
 
 def test_the_tutorial_shows_what_the_command_prints():
