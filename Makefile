@@ -35,7 +35,7 @@ SANITIZED := build/sanitize
 # Some nine minutes. Tests that wait for a signal or for processes are slow there and show no more.
 SANITIZED_TESTS ?= $(patsubst %,tests/test_%.py,kernels dense gradients training predict layers \
                    norm_kernels losses optimizers schedules activations inspection fit_many \
-                   batches data) -k "not (test_interrupt[ or ctrl_c or loky)"
+                   batches data trace) -k "not (test_interrupt[ or ctrl_c or loky)"
 TRACED := build/coverage
 ARM := build/arm
 ARM_CC ?= aarch64-linux-gnu-gcc
