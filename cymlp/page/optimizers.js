@@ -1,0 +1,162 @@
+"use strict";
+
+// Optimizers: what a parameter and what is kept of it become, given its gradient.
+//
+// Each takes its settings `o` (with `rate` and the number of the step), the gradient g, the
+// parameter w and its slots, and returns w's new value with the new slots. `show(symbol, formula,
+// number)` is told of every number on the way, for the equations; a pass over an array goes without.
+
+const nothing = () => {};
+
+const average = (beta, old, now) => beta * old + (1 - beta) * now;
+
+/** Adam's epsilon; beside the root of the uncorrected moment, as Keras has it, where so told. */
+function adamEpsilon(o) {
+  return o.epsilon_hat > 0 ? o.epsilon_hat / Math.sqrt(1 - o.beta_2 ** o.step) : o.epsilon;
+}
+
+/** NAdam's momentum at a step. */
+const nadamMomentum = (o, step) => o.beta_1 * (1 - 0.96 ** (step * o.momentum_decay) / 2);
+
+function nadamFactors(o) {
+  let product = 1;
+  for (let step = 1; step <= o.step; step++) product *= nadamMomentum(o, step);
+  const next = nadamMomentum(o, o.step + 1);
+  return { ofM: next / (1 - product * next), ofG: (1 - nadamMomentum(o, o.step)) / (1 - product) };
+}
+
+function adamLike(o, g, w, slots, show, { keepsLargest = false, isNesterov = false } = {}) {
+  const m = average(o.beta_1, slots[0], g);
+  const v = average(o.beta_2, slots[1], g * g);
+  const largest = keepsLargest ? Math.max(slots[2], v) : v;
+  show("m", "β₁ m + (1 − β₁) g", m);
+  show("v", "β₂ v + (1 − β₂) g²", v);
+  if (keepsLargest) show("v_max", "max(v_max, v)", largest);
+  let direction = m / (1 - o.beta_1 ** o.step);
+  if (isNesterov) {
+    const { ofM, ofG } = nadamFactors(o);
+    direction = ofM * m + ofG * g;
+    show("m̂", `${written(ofM)} m + ${written(ofG)} g`, direction);
+  } else {
+    show("m̂", `m / (1 − β₁^${o.step})`, direction);
+  }
+  const corrected = largest / (1 - o.beta_2 ** o.step);
+  show("v̂", `v / (1 − β₂^${o.step})`, corrected);
+  const change = (o.rate * direction) / (Math.sqrt(corrected) + adamEpsilon(o));
+  show("Δ", "η m̂ / (√v̂ + ε)", change);
+  return { change, slots: keepsLargest ? [m, v, largest] : [m, v] };
+}
+
+function rmspropLike(o, g, slots, show, { isCentered, hasMomentum }) {
+  const v = average(o.beta_2, slots[0], g * g);
+  const fresh = [v];
+  let variance = v;
+  show("v", "ρ v + (1 − ρ) g²", v);
+  if (isCentered) {
+    const m = average(o.beta_2, slots[1], g);
+    fresh.push(m);
+    variance = Math.max(v - m * m, 0);
+    show("m", "ρ m + (1 − ρ) g", m);
+    show("v − m²", "", variance);
+  }
+  let direction = g / (Math.sqrt(variance) + o.epsilon);
+  show("d", `g / (√${isCentered ? "(v − m²)" : "v"} + ε)`, direction);
+  if (hasMomentum) {
+    direction = o.momentum * slots[fresh.length] + direction;
+    fresh.push(direction);
+    show("b", "momentum b + d", direction);
+  }
+  show("Δ", hasMomentum ? "η b" : "η d", o.rate * direction);
+  return { change: o.rate * direction, slots: fresh };
+}
+
+const OPTIMIZERS = {
+  sgd(o, g, w, slots, show) {
+    show("Δ", `η g = ${written(o.rate)} × ${factor(g)}`, o.rate * g);
+    return { change: o.rate * g, slots: [] };
+  },
+  momentum(o, g, w, slots, show) {
+    const velocity = o.momentum * slots[0] + g;
+    show("v", `${written(o.momentum)} × ${factor(slots[0])} + ${factor(g)}`, velocity);
+    show("Δ", `η v = ${written(o.rate)} × ${factor(velocity)}`, o.rate * velocity);
+    return { change: o.rate * velocity, slots: [velocity] };
+  },
+  nesterov(o, g, w, slots, show) {
+    const velocity = o.momentum * slots[0] + g;
+    const direction = g + o.momentum * velocity;
+    show("v", `${written(o.momentum)} × ${factor(slots[0])} + ${factor(g)}`, velocity);
+    show("d", `g + ${written(o.momentum)} v`, direction);
+    show("Δ", `η d = ${written(o.rate)} × ${factor(direction)}`, o.rate * direction);
+    return { change: o.rate * direction, slots: [velocity] };
+  },
+  adam: (o, g, w, slots, show) => adamLike(o, g, w, slots, show),
+  amsgrad: (o, g, w, slots, show) => adamLike(o, g, w, slots, show, { keepsLargest: true }),
+  nadam: (o, g, w, slots, show) => adamLike(o, g, w, slots, show, { isNesterov: true }),
+  rmsprop: (o, g, w, slots, show) => rmspropLike(o, g, slots, show, {}),
+  rmsprop_momentum: (o, g, w, slots, show) => rmspropLike(o, g, slots, show, { hasMomentum: true }),
+  centered_rmsprop: (o, g, w, slots, show) => rmspropLike(o, g, slots, show, { isCentered: true }),
+  centered_rmsprop_momentum: (o, g, w, slots, show) =>
+    rmspropLike(o, g, slots, show, { isCentered: true, hasMomentum: true }),
+  adagrad(o, g, w, slots, show) {
+    const total = slots[0] + g * g;
+    const change = (o.rate * g) / (Math.sqrt(total) + o.epsilon);
+    show("s", `${written(slots[0])} + g²`, total);
+    show("Δ", "η g / (√s + ε)", change);
+    return { change, slots: [total] };
+  },
+  adadelta(o, g, w, slots, show) {
+    const v = average(o.beta_2, slots[0], g * g);
+    const direction = (Math.sqrt(slots[1] + o.epsilon) / Math.sqrt(v + o.epsilon)) * g;
+    const u = average(o.beta_2, slots[1], direction * direction);
+    show("v", "ρ v + (1 − ρ) g²", v);
+    show("d", "√(u + ε) / √(v + ε) g", direction);
+    show("u", "ρ u + (1 − ρ) d²", u);
+    show("Δ", "η d", o.rate * direction);
+    return { change: o.rate * direction, slots: [v, u] };
+  },
+  lion(o, g, w, slots, show) {
+    const direction = Math.sign(average(o.beta_1, slots[0], g));
+    show("d", "sign(β₁ m + (1 − β₁) g)", direction);
+    show("Δ", "η d", o.rate * direction);
+    return { change: o.rate * direction, slots: [average(o.beta_2, slots[0], g)] };
+  },
+  rprop(o, g, w, slots, show) {
+    const turn = Math.sign(g) * Math.sign(slots[0]);
+    const growth = turn > 0 ? o.eta_plus : turn < 0 ? o.eta_minus : 1;
+    const size = Math.min(Math.max(slots[1] * growth, o.smallest_step), o.largest_step);
+    const used = turn < 0 ? 0 : g;
+    show("size", `${written(slots[1])} × ${written(growth)}`, size);
+    show("Δ", "sign(g) size", Math.sign(used) * size);
+    return { change: Math.sign(used) * size, slots: [used, size] };
+  },
+};
+
+/** The settings of a step: those of the optimizer, with its learning rate for some layer. */
+function stepSettings(model, layer) {
+  const o = model.optimizer;
+  const decay = 1 + (model.step - 1) * (o.rate_decay ?? 0);
+  return { ...o, step: model.step, rate: ((model.learningRate ?? 0) * layer.rateFactor) / decay };
+}
+
+/** Take a step with one number; the gradient has its penalties, `scale` is what clipping makes. */
+function stepOne(o, gradient, scale, w, slots, show = nothing) {
+  let g = scale * gradient;
+  if (scale !== 1) show("g", `clipped: ${written(scale)} × ${factor(gradient)}`, g);
+  if (o.clip_value !== undefined) {
+    g = Math.min(Math.max(g, -o.clip_value), o.clip_value);
+    show("g", `within ±${written(o.clip_value)}`, g);
+  }
+  if (o.weight_decay > 0) {
+    g += o.weight_decay * w;
+    show("g", `g + ${written(o.weight_decay)} w`, g);
+  }
+  const { change, slots: fresh } = OPTIMIZERS[o.code](o, g, w, slots, show);
+  let kept = w;
+  if (o.decoupled_decay > 0) {
+    kept = w - o.rate * o.decoupled_decay * w;
+    show("w", `w − η ${written(o.decoupled_decay)} w`, kept);
+  }
+  const updated = kept - change;
+  show("w′", `w − Δ = ${written(kept)} − ${factor(change)}`, updated);
+  return { updated, slots: fresh };
+}
