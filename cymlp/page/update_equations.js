@@ -1,0 +1,154 @@
+"use strict";
+
+// Equations of parameters: a sample's gradient, the average over the batch, the step. And which
+// equations there are for what is selected at a step.
+
+/** The parameters of what is selected: {layer, name, place, symbol}. */
+function parametersOf(model, selection) {
+  if (selection.kind === "edge") {
+    const { layer, from, to } = selection;
+    return [{ layer, name: "kernel", place: from * model.layers[layer].units + to, symbol: "w" }];
+  }
+  if (selection.kind !== "unit" || selection.column === 0) return [];
+  const layer = selection.column - 1;
+  const symbols = { bias: "b", gamma: "γ", beta: "β" };
+  return Object.entries(symbols)
+    .filter(([name]) => name in model.layers[layer].parameters)
+    .map(([name, symbol]) => ({ layer, name, place: selection.unit, symbol }));
+}
+
+/** A sample's derivative by a parameter, as the chain of its factors. */
+function gradientEquations({ model, result, sample }, { layer, name, place, symbol }) {
+  const parts = gradientFactors(model, result, layer, name, sample, place);
+  const { gradient, slopes } = result.layers[layer];
+  const at = (values) => values.data[sample * values.columns + parts.unit];
+  const input = { kernel: "x", gamma: "x̂" }[name];
+  const left = `∂L/∂${symbol}`;
+  const last = input === undefined ? "" : ` × ${factor(parts.multiplied)}`;
+  const lines = [];
+  if (gradient !== null && slopes !== null && model.layers[layer].kind === "dense") {
+    lines.push({ left, right: `∂L/∂y × f′(z)${input ? ` × ${input}` : ""}` });
+    lines.push({ left: "", right: `${written(at(gradient))} × ${factor(at(slopes))}${last}` });
+  } else {
+    lines.push({ left, right: `δ${input ? ` × ${input}` : ""}` });
+    if (input) lines.push({ left: "", right: `${written(parts.delta)}${last}` });
+  }
+  lines.push({ left: "", right: written(parts.delta * parts.multiplied), isResult: true });
+  return lines;
+}
+
+function averageEquations({ model, result }, { layer, name, place, symbol }) {
+  const parameter = model.layers[layer].parameters[name];
+  const results = result.parameters[layer][name];
+  const shares = sharesOf(model);
+  const terms = [...shares].map((share, i) => {
+    const { delta, multiplied } = gradientFactors(model, result, layer, name, i, place);
+    return times(share, delta * multiplied);
+  });
+  const left = `average of ∂L/∂${symbol}`;
+  const lines = [];
+  if (terms.length > 1) lines.push({ left, right: writtenSum(terms) });
+  lines.push({
+    left: lines.length > 0 ? "" : left, right: written(results.average[place]), isResult: true,
+  });
+  if (parameter.given !== null) {
+    lines.push({ left: "g", right: `${written(results.gradient[place])}, as given` });
+    return lines;
+  }
+  const { l1, l2 } = penaltyOf(model, parameter);
+  const w = parameter.data[place];
+  const penalties = [];
+  if (l1 > 0) penalties.push(`${written(l1)} sign(${written(w)})`);
+  if (l2 > 0) penalties.push(`${written(l2)} × ${factor(w)}`);
+  if (penalties.length > 0) {
+    const parts = [written(results.average[place]), ...penalties];
+    lines.push({ left: "g", right: parts.join(" + ") });
+    lines.push({ left: "", right: written(results.gradient[place]), isResult: true });
+  }
+  return lines;
+}
+
+function updateEquations({ model, result }, { layer, name, place, symbol }) {
+  const parameter = model.layers[layer].parameters[name];
+  const results = result.parameters[layer][name];
+  const old = parameter.data[place];
+  const lines = [{ left: symbol, right: written(old) }];
+  if (!parameter.isTrainable) {
+    return [...lines, { left: `${symbol}′`, right: `${written(old)}: it is not trained` }];
+  }
+  lines.push({ left: "g", right: written(results.gradient[place]) });
+  const o = stepSettings(model, model.layers[layer]);
+  if (model.learningRate !== null) lines.push({ left: "η", right: written(o.rate) });
+  const slots = parameter.slots.map((slot) => slot[place]);
+  stepOne(o, results.gradient[place], results.scale, old, slots, (left, formula, number) => {
+    const shown = left.replace("w", symbol);
+    const text = formula.replace(/(?<!\p{L})w(?!\p{L})/gu, symbol);
+    lines.push({ left: shown, right: text ? `${text} = ${written(number)}` : written(number) });
+  });
+  const last = lines.at(-1);
+  lines[lines.length - 1] = { left: last.left, right: last.right.replace(/ = [^=]*$/, "") };
+  const updated = results.updated[place];
+  lines.push({ left: "", right: written(updated), isResult: true });
+  if (name === "kernel" && model.layers[layer].maxNorm > 0) {
+    lines.push({ left: "", right: "within the largest norm that its unit's weights may have" });
+  }
+  return lines;
+}
+
+// Of what is selected
+
+/** What is selected, in words. */
+function titleOf({ model }, selection) {
+  if (selection.kind === "loss") return "Loss";
+  if (selection.kind === "unit") {
+    const place = selection.column === 0 ? "an input" : `in ${model.layers[selection.column - 1].where}`;
+    return `${nameOfUnit(model, selection.column, selection.unit)}, ${place}`;
+  }
+  const { layer, from, to } = selection;
+  const source = nameOfUnit(model, model.layers[layer].source + 1, from, true);
+  return `Weight from ${source} to ${nameOfUnit(model, layer + 1, to)}`;
+}
+
+function edgeForwardEquations({ model, result, sample }, { layer, from, to }) {
+  const { source, units, parameters } = model.layers[layer];
+  const x = rowOf(sourceOf(model, result, source), sample)[from];
+  const w = parameters.kernel.data[from * units + to];
+  const name = nameOfUnit(model, source + 1, from, true);
+  return [
+    { left: "w", right: written(w) },
+    { left: `${name} × w`, right: times(x, w).text },
+    { left: "", right: `${written(x * w)}, a term of ${nameOfUnit(model, layer + 1, to)}`,
+      isResult: true },
+  ];
+}
+
+/** Return the equations of what is selected, at the current step. */
+function equationsOf(view, selection) {
+  const { phase, kind } = view.steps[view.step];
+  const isUnit = selection.kind === "unit";
+  const isOutput = isUnit && selection.column === view.model.layers.length;
+  if (selection.kind === "loss") {
+    return isKnown(view, "loss") ? lossEquations(view, selection) : later("The loss");
+  }
+  const parameters = parametersOf(view.model, selection);
+  if (phase === "average" || phase === "update") {
+    if (parameters.length === 0) return [{ left: "", right: "No parameter: nothing to change." }];
+    const make = phase === "average" ? averageEquations : updateEquations;
+    return parameters.flatMap((parameter) => make(view, parameter));
+  }
+  const layer = isUnit ? selection.column - 1 : selection.layer;
+  if (phase === "backward" && (isUnit || isKnown(view, "gradients", layer))) {
+    const lines = isUnit ? backwardEquations(view, selection) : [];
+    if (isKnown(view, "gradients", layer)) {
+      lines.push(...parameters.flatMap((parameter) => gradientEquations(view, parameter)));
+    }
+    return lines.length > 0 ? lines : later("Its derivative");
+  }
+  if (!isUnit) return edgeForwardEquations(view, selection);
+  if (kind === "loss" && isOutput) return lossEquations(view, selection);
+  const lines = layer < 0 || hasOutputs(view, layer) || isKnown(view, "sums", layer)
+    ? forwardEquations(view, selection) : [];
+  return lines.length > 0 ? lines : later("Its value");
+}
+
+const later = (what) => [{ left: "", right: `${what} comes in a later step.` }];
