@@ -31,7 +31,7 @@ LAYERS = [
     {"_batches", "callbacks", "inspection"},
     {"_fit"},
     {"model"},
-    {"_anatomy"},
+    {"_anatomy", "trace_page"},
     {"many", "trace"},
     {"_sklearn"},
     {"_estimator_checks", "_estimator_docs", "_estimator_fit", "_estimator_network"},

@@ -17,6 +17,9 @@ function svg(name, attributes = {}, text = null) {
 
 const shortened = (name, most = 11) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 
+/** Whether units stand so near that names go into the circles. */
+const isCompact = ({ spacing, isNarrow }) => !isNarrow && spacing < 80;
+
 const keyOf = (selection) => Object.values(selection).join(":");
 
 /** Build the drawing; returns {root, parts}, parts by the keys of what can be selected. */
@@ -24,7 +27,7 @@ function drawNetwork(view, shown, layout) {
   const { model } = view;
   const root = svg("svg", {
     width: layout.width, height: layout.height, viewBox: `0 0 ${layout.width} ${layout.height}`,
-    role: "group", "aria-label": "The network",
+    role: "group", "aria-label": "The network", class: isCompact(layout) ? "compact" : "",
   });
   const drawing = { root, parts: new Map(), layout, shown };
   const columns = model.layers.length + 1;
@@ -78,9 +81,12 @@ function drawEdges(drawing, { model }, column) {
   });
 }
 
+/** Where along an edge a label is free of the circle. */
+const nearestLabel = ({ gap, radius }) => (radius + 22) / gap;
+
 /** How far along an edge its label stands: such that labels of a column are evenly apart. */
 function labelShare({ gap, radius, isNarrow }, targets, slot) {
-  const nearest = (radius + 26) / gap;
+  const nearest = nearestLabel({ gap, radius });
   if (isNarrow) return nearest + 0.04 + 0.13 * (slot % 3);
   return Math.max(1 / (targets + 1), nearest);
 }
@@ -109,9 +115,9 @@ function drawUnits(drawing, { model }, column) {
     const element = svg("g", { class: "unit", transform: `translate(${x} ${y})` });
     element.append(
       svg("circle", { r: radius }),
-      svg("text", { class: "value", y: 4.5, "aria-hidden": "true" }),
-      svg("text", { class: "name", y: -radius - 6, "aria-hidden": "true" },
-        shortened(nameOfUnit(model, column, unit))),
+      svg("text", { class: "value", y: isCompact(layout) ? 10 : 4.5, "aria-hidden": "true" }),
+      svg("text", { class: "name", y: isCompact(layout) ? -4 : -radius - 6, "aria-hidden": "true" },
+        shortened(nameOfUnit(model, column, unit), isCompact(layout) ? 6 : 11)),
     );
     if (hasBias && layout.spacing >= 80) {
       element.append(svg("text", { class: "bias", y: radius + 14, "aria-hidden": "true" }));
@@ -233,19 +239,28 @@ function touches(view, { layer, from, to }, selection) {
   return layer === selection.column - 1 && to === selection.unit;
 }
 
+function hasRoomForLabels(layout, targets) {
+  if (layout.isNarrow) return layout.spacing / (targets + 1) >= 36;
+  return layout.spacing / (targets + 1) >= 19 && 1 / (targets + 1) >= nearestLabel(layout) - 0.02;
+}
+
+const signOf = (number) => (number < 0 ? "negative" : number > 0 ? "positive" : "zero");
+
 function paintEdge({ layout, shown }, view, own, element, selection, scale) {
   const { number, what } = shownOfEdge(view, own);
   const { kernel } = view.model.layers[own.layer].parameters;
   const weight = kernel.data[own.from * view.model.layers[own.layer].units + own.to];
   const signed = what === "gradient" || what === "average gradient" ? number : weight;
   const isActive = touches(view, own, selection);
-  element.setAttribute("class", `edge ${signed < 0 ? "negative" : "positive"}`);
+  element.setAttribute("class", `edge ${signOf(signed)}`);
   element.classList.toggle("current", isCurrentEdge(view, own));
   element.classList.toggle("active", isActive);
-  const width = 0.6 + (4.4 * Math.min(Math.abs(weight), scale)) / scale;
+  // Many lines are thin ones, or they would cover each other.
+  const count = shown[own.layer + 1].length * shown[view.model.layers[own.layer].source + 1].length;
+  const widest = Math.min(5, 1.6 + 30 / count);
+  const width = 0.5 + ((widest - 0.5) * Math.min(Math.abs(weight), scale)) / scale;
   element.querySelector(".stroke").setAttribute("stroke-width", width.toFixed(2));
-  const room = layout.spacing / (shown[own.layer + 1].length + 1);
-  const isLabelled = isActive || room >= (layout.isNarrow ? 36 : 19);
+  const isLabelled = isActive || hasRoomForLabels(layout, shown[own.layer + 1].length);
   element.querySelector(".edge-label").textContent = isLabelled ? written(number, 3) : "";
   const source = nameOfUnit(view.model, view.model.layers[own.layer].source + 1, own.from, true);
   const to = nameOfUnit(view.model, own.layer + 1, own.to);

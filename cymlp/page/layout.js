@@ -75,14 +75,14 @@ function writtenUnits(units) {
 function layoutOf(shown, available, hasLoss) {
   const isNarrow = available < NARROW;
   const tallest = Math.max(...shown.map((units) => units.length));
-  const columns = shown.length + (hasLoss ? 1 : 0);
   const clamp = (number, low, high) => Math.min(Math.max(number, low), high);
   if (isNarrow) {
     const width = Math.max(available, tallest * 62);
     const spacing = Math.min(width / tallest, 120);
     const radius = clamp(spacing * 0.36, 20, 30);
     const gap = 132;
-    const height = 56 + (columns - 1) * gap + 70;
+    const columns = shown.length + (hasLoss ? 1 : 0);
+    const height = 56 + (columns - 1) * gap + 60;
     const at = (column, slot) => {
       const count = shown[column]?.length ?? 1;
       return { x: width / 2 + (slot - (count - 1) / 2) * spacing, y: 56 + column * gap };
@@ -91,14 +91,17 @@ function layoutOf(shown, available, hasLoss) {
   }
   const spacing = clamp(620 / tallest, 62, 118);
   const radius = clamp(spacing * 0.34, 21, 31);
-  const [left, right] = [64, hasLoss ? 58 : 64];
-  const gap = columns > 1 ? clamp((available - left - right) / (columns - 1), 120, 300) : 0;
-  const width = Math.max(left + right + gap * (columns - 1), available);
-  const offset = (width - left - right - gap * (columns - 1)) / 2;
+  const ofLoss = hasLoss ? 108 : 0;
+  const margins = (hasLoss ? 84 : 88) + ofLoss;
+  const gaps = shown.length - 1;
+  const gap = clamp((available - margins) / gaps, 120, 300);
+  const width = Math.max(margins + gap * gaps, available);
+  const left = 44 + (width - margins - gap * gaps) / 2;
   const height = tallest * spacing + 64;
   const at = (column, slot) => {
     const count = shown[column]?.length ?? 1;
-    return { x: left + offset + column * gap, y: 34 + height / 2 - 32 + (slot - (count - 1) / 2) * spacing };
+    const y = height / 2 + 2 + (slot - (count - 1) / 2) * spacing;
+    return { x: left + gap * Math.min(column, gaps) + (column > gaps ? ofLoss : 0), y };
   };
   return { width, height, radius, spacing, isNarrow, at, gap };
 }

@@ -177,8 +177,14 @@ function chooseShown(column, units) {
 
 function goTo(step) {
   view.step = Math.min(Math.max(step, 0), view.steps.length - 1);
+  const { kind, layer } = view.steps[view.step];
+  if (kind === "inputGradient") byId("show-gradient").checked = true;
   if (!document.activeElement?.closest("#drawing")) selectForStep();
   refresh();
+  // A deep network is wider than its place.
+  const container = byId("drawing");
+  const column = kind === "loss" ? shown.length : layer + 1;
+  container.scrollLeft = drawing.layout.at(column, 0).x - container.clientWidth / 2;
 }
 
 /** Select what a step is about: the first unit of its layer, unless it is that layer already. */
@@ -298,7 +304,7 @@ function start() {
     .map(({ units }) => units)];
   const parts = [`A ${widths.join("-")} network`];
   if (model.loss !== null) parts.push(model.loss.name.replaceAll("_", " "));
-  if (model.optimizerName !== null) parts.push(model.optimizerName);
+  if (model.optimizerName !== null) parts.push(model.optimizerName.replace(/\(\)$/, ""));
   byId("summary").textContent = parts.join(", ");
   const wide = Math.max(...[...Array(model.layers.length + 1).keys()].map((column) =>
     columnWidth(model, column)));

@@ -52,6 +52,6 @@ function paintPixels(view, pixel) {
   canvas.setAttribute("aria-label",
     gradient && wanted.checked ? `${text}, the gradient of the loss over it` : text);
   document.getElementById("image-text").textContent = `${text}.`;
-  document.getElementById("scale-low").textContent = `−${written(largest, 2)} (less with more ink)`;
-  document.getElementById("scale-high").textContent = `${written(largest, 2)} (more)`;
+  document.getElementById("scale-low").textContent = `−${written(largest, 2)}`;
+  document.getElementById("scale-high").textContent = `+${written(largest, 2)}`;
 }

@@ -43,7 +43,8 @@ function stepsOf(model) {
         "How the loss changes with each weight: the delta of its unit times its input.");
     }
   });
-  add("backward", "inputGradient", -1, "Inputs: gradient", "How the loss changes with each input.");
+  add("backward", "inputGradient", -1, "Inputs: gradient", 
+    `How the loss changes with each input${model.imageShape ? ": over the image" : ""}.`);
   if (!model.layers.some(({ parameters }) => Object.keys(parameters).some(hasGradient))) return steps;
   add("average", "average", -1, "Average over the batch",
     model.inputs.rows === 1
