@@ -27,7 +27,7 @@ function drawNetwork(view, shown, layout) {
   const { model } = view;
   const root = svg("svg", {
     width: layout.width, height: layout.height, viewBox: `0 0 ${layout.width} ${layout.height}`,
-    role: "group", "aria-label": "The network", class: isCompact(layout) ? "compact" : "",
+    role: "group", "aria-label": "The network", class: layout.isNarrow ? "narrow" : isCompact(layout) ? "compact" : "",
   });
   const drawing = { root, parts: new Map(), layout, shown };
   const columns = model.layers.length + 1;

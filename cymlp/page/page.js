@@ -13,6 +13,7 @@ const view = {
   sample: 0,
   isEdited: false,
   refreshers: [],
+  openSections: new Map(),
   onEdit: recompute,
 };
 const chosenUnits = new Map();
@@ -292,8 +293,15 @@ function listenToWindow() {
   }).observe(byId("drawing"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
   // Paper has no way to open what is closed.
+  let before = new Map();
   addEventListener("beforeprint", () => {
+    before = new Map([...document.querySelectorAll("details")].map((details) =>
+      [details.querySelector("summary").textContent, details.open]));
     for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    view.openSections = before;
+    rebuild();
   });
 }
 

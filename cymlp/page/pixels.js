@@ -4,14 +4,12 @@
 
 /** A CSS colour as [red, green, blue]. */
 function colourOf(variable) {
-  const probe = document.createElement("canvas").getContext("2d");
   const holder = document.createElement("span");
   holder.style.color = `var(${variable})`;
   document.body.append(holder);
-  probe.fillStyle = getComputedStyle(holder).color;
+  const numbers = getComputedStyle(holder).color.match(/[\d.]+/g).map(Number);
   holder.remove();
-  probe.fillRect(0, 0, 1, 1);
-  return probe.getImageData(0, 0, 1, 1).data;
+  return numbers;
 }
 
 /** Paint the current sample; `pixel` is the number of an input to mark, or null. */

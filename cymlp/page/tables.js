@@ -74,7 +74,8 @@ function arrayField(view, label, array, place, options = {}) {
 /** A table whose cells are text, or fields {element, refresh}, or functions that return text. */
 function table(view, caption, head, rows) {
   const cell = (content, name) => {
-    const element = html(name, name === "th" ? { scope: "col" } : {});
+    const isHeader = name === "th" && content !== "";
+    const element = isHeader ? html("th", { scope: "col" }) : html("td");
     if (typeof content === "function") {
       view.refreshers.push(() => (element.textContent = content()));
     } else if (content.element) {
@@ -104,9 +105,12 @@ function buildTables(view, shown, container, chooseShown) {
 const rowWritten = (values, view, unit) => () =>
   values() ? written(rowOf(values(), view.sample)[unit]) : "";
 
-function section(title, isOpen, ...content) {
-  return html("details", { open: isOpen }, html("summary", {}, title), html("div", {
-    className: "tables" }, ...content));
+/** A part that can be closed; whether it was is kept where it is built anew. */
+function section(view, title, isOpen, ...content) {
+  const details = html("details", { open: view.openSections.get(title) ?? isOpen },
+    html("summary", {}, title), html("div", { className: "tables" }, ...content));
+  details.addEventListener("toggle", () => view.openSections.set(title, details.open));
+  return details;
 }
 
 function sampleTables(view, shown, chooseShown) {
@@ -138,7 +142,7 @@ function sampleTables(view, shown, chooseShown) {
       ["batch", () => written(view.result.loss), ""]);
     content.push(table(view, "Losses", ["", "loss", "weight"], losses));
   }
-  return section("Inputs, targets and loss", true, ...unitsField(view, 0, shown, chooseShown),
+  return section(view, "Inputs, targets and loss", true, ...unitsField(view, 0, shown, chooseShown),
     ...content);
 }
 
@@ -156,7 +160,7 @@ function layerTables(view, number, shown, chooseShown) {
   for (const name of Object.keys(layer.parameters)) {
     content.push(...parameterTables(view, number, name, shown));
   }
-  return section(`${layer.where}: ${layer.kind.replace("_", " ")}`, layer.units * 3 < 200,
+  return section(view, `${layer.where}: ${layer.kind.replace("_", " ")}`, layer.units * 3 < 200,
     ...unitsField(view, number + 1, shown, chooseShown), ...content);
 }
 
