@@ -117,7 +117,7 @@ function drawUnits(drawing, { model }, column) {
       svg("circle", { r: radius }),
       svg("text", { class: "value", y: isCompact(layout) ? 10 : 4.5, "aria-hidden": "true" }),
       svg("text", { class: "name", y: isCompact(layout) ? -4 : -radius - 6, "aria-hidden": "true" },
-        shortened(nameOfUnit(model, column, unit), isCompact(layout) ? 6 : 11)),
+        shortened(nameOfUnit(model, column, unit), isCompact(layout) ? 6 : Math.floor(layout.spacing / 8))),
     );
     if (hasBias && layout.spacing >= 80) {
       element.append(svg("text", { class: "bias", y: radius + 14, "aria-hidden": "true" }));
@@ -156,13 +156,12 @@ function drawLoss(drawing, column) {
 function paintNetwork(drawing, view, selection) {
   const scales = view.model.layers.map(({ parameters }) =>
     parameters.kernel ? largestOf(parameters.kernel.data) : 1);
-  const digits = drawing.layout.radius < 27 ? 3 : 4;
   for (const { selection: own, element } of drawing.parts.values()) {
     const isSelected = selection !== null && keyOf(own) === keyOf(selection);
     element.setAttribute("aria-selected", String(isSelected));
     if (own.kind === "edge") paintEdge(drawing, view, own, element, selection, scales[own.layer]);
     else if (own.kind === "loss") paintLoss(view, element);
-    else paintUnit(view, own, element, digits);
+    else paintUnit(view, own, element, drawing.layout.radius);
   }
   const step = view.steps[view.step];
   drawing.root.dataset.phase = step.phase;
@@ -174,7 +173,7 @@ function largestOf(numbers) {
   return largest || 1;
 }
 
-function paintUnit(view, selection, element, digits) {
+function paintUnit(view, selection, element, radius) {
   const { column, unit } = selection;
   const { model } = view;
   const step = view.steps[view.step];
@@ -183,8 +182,9 @@ function paintUnit(view, selection, element, digits) {
   element.classList.toggle("current", isCurrentColumn(view, step, column));
   element.classList.toggle("derivative", what === "delta" || what === "gradient");
   const text = element.querySelector(".value");
-  text.textContent = number === null ? "·" : written(number, digits);
-  text.classList.toggle("long", text.textContent.length > 7);
+  text.textContent = number === null ? "·" : written(number, radius < 27 ? 3 : 4);
+  const room = (2 * radius - 5) / (0.63 * text.textContent.length);
+  text.style.fontSize = `${Math.min(radius < 27 ? 11 : 13, room).toFixed(1)}px`;
   const name = nameOfUnit(model, column, unit);
   let label = number === null ? `${name}, ${what}` : `${name}, ${what} ${written(number)}`;
   const bias = column > 0 ? model.layers[column - 1].parameters.bias : undefined;
@@ -205,7 +205,7 @@ function paintUnit(view, selection, element, digits) {
 function isCurrentColumn({ model }, step, column) {
   if (step.kind === "inputs" || step.kind === "inputGradient") return column === 0;
   if (step.kind === "loss") return column === model.layers.length;
-  return step.layer === column - 1;
+  return step.layer >= 0 && step.layer === column - 1;
 }
 
 function paintLoss(view, element) {

@@ -28,7 +28,7 @@ const times = (a, b) => ({ text: `${written(a)} × ${factor(b)}`, value: a * b }
 function substituted(formula, values) {
   const keys = Object.keys(values).sort((a, b) => b.length - a.length);
   const escaped = keys.map((key) => key.replace(/[()|\\^$*+?.[\]{}]/g, "\\$&"));
-  const pattern = new RegExp(`(?<![\\p{L}])(${escaped.join("|")})(?![\\p{L}(ᶻ′])`, "gu");
+  const pattern = new RegExp(`(?<![\\p{L}])(${escaped.join("|")})(?![\\p{L}\\p{M}(_ᶻ′])`, "gu");
   return formula.replace(pattern, (key) => {
     const value = values[key];
     return typeof value === "string" ? value : factor(value);

@@ -79,7 +79,7 @@ function layoutOf(shown, available, hasLoss) {
   if (isNarrow) {
     const width = Math.max(available, tallest * 62);
     const spacing = Math.min(width / tallest, 120);
-    const radius = clamp(spacing * 0.36, 20, 30);
+    const radius = clamp(spacing * 0.38, 20, 30);
     const gap = 132;
     const columns = shown.length + (hasLoss ? 1 : 0);
     const height = 56 + (columns - 1) * gap + 60;
@@ -90,7 +90,7 @@ function layoutOf(shown, available, hasLoss) {
     return { width, height, radius, spacing, isNarrow, at, gap };
   }
   const spacing = clamp(620 / tallest, 62, 118);
-  const radius = clamp(spacing * 0.34, 21, 31);
+  const radius = clamp(spacing * (spacing < 80 ? 0.41 : 0.34), 21, 31);
   const ofLoss = hasLoss ? 108 : 0;
   const margins = (hasLoss ? 84 : 88) + ofLoss;
   const gaps = shown.length - 1;

@@ -79,15 +79,16 @@ function refresh() {
   }
 }
 
-function legendOf({ phase, kind }) {
-  const lines = { average: "gradients of the batch", update: "the new weights" }[phase];
-  if (phase === "backward") {
-    return "Circles: derivatives of the loss by their weighted sums, where known. Lines: weights, " +
-      "or the loss's derivatives by them, where known; blue is positive, orange negative.";
-  }
-  const circles = kind === "update" || kind === "average" ? "derivatives" : "values";
-  return `Circles: ${circles}. Lines: ${lines ?? "weights"}, as thick as the weights are large, ` +
-    "blue where positive and orange where negative.";
+function legendOf({ phase }) {
+  const lines = {
+    backward: "weights, or the loss's derivatives by them where known",
+    average: "gradients of the batch",
+    update: "the new weights",
+  }[phase] ?? "weights";
+  const circles = phase === "forward" || phase === "loss"
+    ? "values" : "derivatives of the loss by what comes before the activation, where known";
+  return `Circles: ${circles}. Lines: ${lines}; as thick as the weights are large, blue where ` +
+    "positive and orange where negative.";
 }
 
 function showEquations(current) {

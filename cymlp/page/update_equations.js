@@ -72,25 +72,21 @@ function updateEquations({ model, result }, { layer, name, place, symbol }) {
   const parameter = model.layers[layer].parameters[name];
   const results = result.parameters[layer][name];
   const old = parameter.data[place];
-  const lines = [{ left: symbol, right: written(old) }];
   if (!parameter.isTrainable) {
-    return [...lines, { left: `${symbol}′`, right: `${written(old)}: it is not trained` }];
+    return [{ left: `${symbol}′`, right: `${written(old)}: it is not trained` }];
   }
-  lines.push({ left: "g", right: written(results.gradient[place]) });
+  const lines = [];
   const o = stepSettings(model, model.layers[layer]);
-  if (model.learningRate !== null) lines.push({ left: "η", right: written(o.rate) });
   const slots = parameter.slots.map((slot) => slot[place]);
-  stepOne(o, results.gradient[place], results.scale, old, slots, (left, formula, number) => {
-    const shown = left.replace("w", symbol);
-    const text = formula.replace(/(?<!\p{L})w(?!\p{L})/gu, symbol);
-    lines.push({ left: shown, right: text ? `${text} = ${written(number)}` : written(number) });
+  stepOne(o, results.gradient[place], results.scale, old, slots, (left, formula, letters, number) => {
+    const named = formula.replace(/(?<!\p{L})w(?!\p{L})/gu, symbol);
+    const of = { ...letters, [symbol]: letters.w };
+    if (letters.w === undefined) delete of[symbol];
+    lines.push(...worked(left.replace("w", symbol), named, of, number));
   });
-  const last = lines.at(-1);
-  lines[lines.length - 1] = { left: last.left, right: last.right.replace(/ = [^=]*$/, "") };
-  const updated = results.updated[place];
-  lines.push({ left: "", right: written(updated), isResult: true });
   if (name === "kernel" && model.layers[layer].maxNorm > 0) {
-    lines.push({ left: "", right: "within the largest norm that its unit's weights may have" });
+    const updated = written(results.updated[place]);
+    lines.push({ left: "", right: `${updated}, with its unit's weights within their largest norm` });
   }
   return lines;
 }
