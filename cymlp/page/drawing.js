@@ -49,7 +49,9 @@ function addPart(drawing, group, selection, element) {
   element.setAttribute("aria-selected", "false");
   element.setAttribute("tabindex", group.childElementCount === 0 ? "0" : "-1");
   group.append(element);
-  drawing.parts.set(keyOf(selection), { selection, element, group });
+  const part = { selection, element, label: null };
+  drawing.parts.set(keyOf(selection), part);
+  return part;
 }
 
 function drawEdges(drawing, { model }, column) {
@@ -65,20 +67,22 @@ function drawEdges(drawing, { model }, column) {
     return;
   }
   const group = listBox(drawing, `Weights of ${layer.where}`);
+  const labels = svg("g", { "aria-hidden": "true" });
   shown[column].forEach((to, slot) => {
     shown[source].forEach((from, fromSlot) => {
       const selection = { kind: "edge", layer: column - 1, from, to };
       const [a, b] = [layout.at(source, fromSlot), layout.at(column, slot)];
       const element = svg("g", { class: "edge" });
       element.append(line(a, b, "reach"), line(a, b, "stroke"));
-      const label = svg("text", { class: "edge-label", "aria-hidden": "true" });
+      const label = svg("text");
       const share = labelShare(layout, shown[column].length, slot);
       label.setAttribute("x", a.x + share * (b.x - a.x));
       label.setAttribute("y", a.y + share * (b.y - a.y) + 4);
-      element.append(label);
-      addPart(drawing, group, selection, element);
+      labels.append(label);
+      addPart(drawing, group, selection, element).label = label;
     });
   });
+  drawing.root.append(labels); // above all lines
 }
 
 /** Where along an edge a label is free of the circle. */
@@ -156,10 +160,11 @@ function drawLoss(drawing, column) {
 function paintNetwork(drawing, view, selection) {
   const scales = view.model.layers.map(({ parameters }) =>
     parameters.kernel ? largestOf(parameters.kernel.data) : 1);
-  for (const { selection: own, element } of drawing.parts.values()) {
+  for (const part of drawing.parts.values()) {
+    const { selection: own, element } = part;
     const isSelected = selection !== null && keyOf(own) === keyOf(selection);
     element.setAttribute("aria-selected", String(isSelected));
-    if (own.kind === "edge") paintEdge(drawing, view, own, element, selection, scales[own.layer]);
+    if (own.kind === "edge") paintEdge(drawing, view, part, selection, scales[own.layer]);
     else if (own.kind === "loss") paintLoss(view, element);
     else paintUnit(view, own, element, drawing.layout.radius);
   }
@@ -241,12 +246,12 @@ function touches(view, { layer, from, to }, selection) {
 
 function hasRoomForLabels(layout, targets) {
   if (layout.isNarrow) return layout.spacing / (targets + 1) >= 36;
-  return layout.spacing / (targets + 1) >= 19 && 1 / (targets + 1) >= nearestLabel(layout) - 0.02;
+  return layout.spacing / (targets + 1) >= 19 && 1 / (targets + 1) >= nearestLabel(layout) - 0.05;
 }
 
 const signOf = (number) => (number < 0 ? "negative" : number > 0 ? "positive" : "zero");
 
-function paintEdge({ layout, shown }, view, own, element, selection, scale) {
+function paintEdge({ layout, shown }, view, { selection: own, element, label }, selection, scale) {
   const { number, what } = shownOfEdge(view, own);
   const { kernel } = view.model.layers[own.layer].parameters;
   const weight = kernel.data[own.from * view.model.layers[own.layer].units + own.to];
@@ -261,7 +266,8 @@ function paintEdge({ layout, shown }, view, own, element, selection, scale) {
   const width = 0.5 + ((widest - 0.5) * Math.min(Math.abs(weight), scale)) / scale;
   element.querySelector(".stroke").setAttribute("stroke-width", width.toFixed(2));
   const isLabelled = isActive || hasRoomForLabels(layout, shown[own.layer + 1].length);
-  element.querySelector(".edge-label").textContent = isLabelled ? written(number, 3) : "";
+  label.textContent = isLabelled ? written(number, 3) : "";
+  label.setAttribute("class", `${element.getAttribute("class")} edge-label`);
   const source = nameOfUnit(view.model, view.model.layers[own.layer].source + 1, own.from, true);
   const to = nameOfUnit(view.model, own.layer + 1, own.to);
   element.setAttribute("aria-label", `${source} to ${to}, ${what} ${written(number)}`);

@@ -79,12 +79,12 @@ function refresh() {
   }
 }
 
-function legendOf({ phase }) {
+function legendOf({ phase, kind, label }) {
   const lines = {
-    backward: "weights, or the loss's derivatives by them where known",
+    gradients: `weights, of ${label.split(":")[0]} the loss's derivatives by them`,
     average: "gradients of the batch",
     update: "the new weights",
-  }[phase] ?? "weights";
+  }[kind] ?? "weights";
   const circles = phase === "forward" || phase === "loss"
     ? "values" : "derivatives of the loss by what comes before the activation, where known";
   return `Circles: ${circles}. Lines: ${lines}; as thick as the weights are large, blue where ` +

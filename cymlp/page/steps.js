@@ -93,11 +93,11 @@ function shownOfEdge(view, { layer, from, to }) {
   const { model, result, sample } = view;
   const { kernel } = model.layers[layer].parameters;
   const place = from * model.layers[layer].units + to;
-  const { kind } = view.steps[view.step];
+  const { kind, layer: number } = view.steps[view.step];
   const results = result.parameters[layer].kernel;
   if (kind === "update") return { number: results.updated[place], what: "new weight" };
   if (kind === "average") return { number: results.gradient[place], what: "average gradient" };
-  if (isKnown(view, "gradients", layer)) {
+  if (kind === "gradients" && layer === number) {
     const parts = gradientFactors(model, result, layer, "kernel", sample, place);
     return { number: parts.delta * parts.multiplied, what: "gradient" };
   }

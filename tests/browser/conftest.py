@@ -14,7 +14,9 @@ SCREENSHOTS = os.environ.get("CYMLP_SCREENSHOTS")
 
 @pytest.fixture(scope="session")
 def browser():
-    chromium = os.environ.get("CYMLP_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    chromium = os.environ.get("CYMLP_CHROMIUM") or next(
+        filter(None, map(shutil.which, NAMES)), None
+    )
     if not chromium:
         pytest.fail("no Chromium: install it, or name one in CYMLP_CHROMIUM")
     # Its sandbox does not start for root, who needs none here: the pages are our own.
@@ -45,7 +47,9 @@ def open_page(browser, tmp_path):
         page.on(
             "request",
             lambda request: (
-                None if request.url == path.as_uri() else complaints.append(f"fetches {request.url}")
+                None
+                if request.url == path.as_uri()
+                else complaints.append(f"fetches {request.url}")
             ),
         )
         page.goto(path.as_uri())

@@ -175,7 +175,11 @@ def test_layers_without_parameters(page, rng):
 
 def test_edits(page, rng):
     """Every number that can be edited, all at once."""
-    layers = [Dense(5, "silu", kernel_regularizer=L2(0.1)), LayerNormalization(), Dense(3, "softmax")]
+    layers = [
+        Dense(5, "silu", kernel_regularizer=L2(0.1)),
+        LayerNormalization(),
+        Dense(3, "softmax"),
+    ]
     net = build(rng, layers, "cross_entropy", Adam(0.1))
     X, y = rng.standard_normal((3, 4)), rng.dirichlet(np.ones(3), 3)
     net.train_on_batch(X, y)

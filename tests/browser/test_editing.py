@@ -1,4 +1,4 @@
-"""Editing: everything follows, as the core would have computed it; what is wrong changes nothing."""
+"""Editing: all follows, as the core would have computed it; what is wrong changes nothing."""
 
 import pytest
 from playwright.sync_api import expect

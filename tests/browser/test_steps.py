@@ -143,9 +143,7 @@ def test_equations_of_units(page, trace):
     hidden, output = trace.layers
     page.get_by_role("button", name="layers[0]: weighted sums").click()
     unit(page, "J3").hover()
-    expect(page.locator("#equations")).to_contain_text(
-        "1 × 0.5 + 2 × 0.6 + 3 × (−0.3) + 0.1"
-    )
+    expect(page.locator("#equations")).to_contain_text("1 × 0.5 + 2 × 0.6 + 3 × (−0.3) + 0.1")
     expect_equation(page, hidden.pre_activation[0, 2])
     page.get_by_role("button", name="layers[1]: sigmoid").click()
     unit(page, "K2").focus()

@@ -8,7 +8,14 @@ from playwright.sync_api import expect
 
 import cymlp
 from cymlp import Sequential
-from cymlp.layers import Activation, BatchNormalization, Dense, Dropout, LayerNormalization, Residual
+from cymlp.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    LayerNormalization,
+    Residual,
+)
 
 from .nets import RESULT, assert_agrees, image_net, ring, written
 from .test_look import OVERFLOW, WIDTHS, violations
@@ -62,7 +69,9 @@ def test_units_can_be_chosen(open_page, digit):
     field = page.get_by_label("Shown of 784:")
     field.fill("0-3")
     field.press("Enter")
-    expect(page.get_by_text("Must be numbers from 1 to 784, such as 1-4, 7; got “0-3”")).to_be_visible()
+    expect(
+        page.get_by_text("Must be numbers from 1 to 784, such as 1-4, 7; got “0-3”")
+    ).to_be_visible()
     expect(inputs).to_have_count(4)
     page.get_by_role("button", name="Largest contributions").first.click()
     expect(inputs).to_have_count(12)
@@ -151,7 +160,11 @@ def test_names_are_text(open_page):
     hostile = "</script><img src=x onerror=alert(1)>"
     net = Sequential([Dense(2, "tanh"), Dense(1)], n_inputs=2, random_state=0)
     net.compile(optimizer="sgd", loss="squared_error")
-    names = {"inputs": [hostile, "<!--"], "layers[0]": ["{{data}}", "${1}"], "outputs": ["<b>&amp;"]}
+    names = {
+        "inputs": [hostile, "<!--"],
+        "layers[0]": ["{{data}}", "${1}"],
+        "outputs": ["<b>&amp;"],
+    }
     page = open_page(cymlp.explain(net, [1.0, 2.0], [0.5], names=names))
     for _ in page.locator("#steps li").all():
         page.keyboard.press("ArrowRight")
@@ -168,7 +181,8 @@ def test_in_a_notebook(open_page):
     """In a frame that the notebook's script cannot reach, nor the other way round."""
     net = Sequential([Dense(1)], n_inputs=1, random_state=0)
     trace = cymlp.explain(net, [1.0])
-    html = f"<!doctype html><title>notebook</title><style>h1 {{ color: red }}</style>{trace._repr_html_()}"
+    head = "<!doctype html><title>notebook</title><style>h1 { color: red }</style>"
+    html = head + trace._repr_html_()
     page = open_page(trace, html=html)
     frame = page.frame_locator("iframe")
     expect(frame.locator("h1")).to_have_text("One step of a network")
