@@ -92,7 +92,7 @@ test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests
 
 test-browser: $(STAMPS)/built $(STAMPS)/browser ## drive the page of a trace in Chromium, which is installed if need be
 	chromium=$$(tools/find_chromium.sh) && \
-	CYMLP_CHROMIUM=$$chromium $(PY) -m pytest $(BROWSER_TESTS)
+	CYMLP_CHROMIUM=$$chromium $(PY) -m pytest --numprocesses=$(TEST_PROCESSES) $(BROWSER_TESTS)
 
 lint: $(STAMPS)/dev ## check Python, Cython, C and JavaScript: style, warnings, types
 	$(BIN)/ruff check

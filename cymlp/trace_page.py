@@ -78,7 +78,7 @@ def render(
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'",
         "style": style,
         # No name in a trace can end the element that holds it.
-        "data": json.dumps(described, separators=(",", ":")).replace("<", "\\u003c"),
+        "data": json.dumps(described, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "script": script,
     }
     page = (files / "page.html").read_text(encoding="utf-8")
@@ -134,7 +134,8 @@ def describe(trace: Trace, image_shape: tuple[int, int] | None = None) -> dict[s
         "layers": [_layer(layer, trace, reason is not None) for layer in trace.layers],
         "loss": loss,
         "losses": _packed(trace.losses),
-        "batchLoss": trace.loss,
+        # JSON has no infinity: the page then has its own.
+        "batchLoss": trace.loss if trace.loss is not None and math.isfinite(trace.loss) else None,
         "penalty": trace.penalty,
         "inputGradient": _packed(trace.input_gradient),
         "optimizer": None if code is None else {"code": code, **optimizer},

@@ -126,6 +126,10 @@ function drawUnits(drawing, { model }, column) {
     if (hasBias && layout.spacing >= 80) {
       element.append(svg("text", { class: "bias", y: radius + 14, "aria-hidden": "true" }));
     }
+    if (column === model.layers.length && model.targets !== null && layout.spacing >= 80) {
+      element.append(svg("text", { class: "bias target", "aria-hidden": "true",
+        y: radius + (hasBias ? 28 : 14) }));
+    }
     addPart(drawing, group, { kind: "unit", column, unit }, element);
   });
   const rest = columnWidth(model, column) - shown[column].length;
@@ -202,7 +206,10 @@ function paintUnit(view, selection, element, radius) {
     if (place) place.textContent = `b${isUpdated ? "′" : ""} ${written(shownBias, 4)}`;
   }
   if (column === model.layers.length && model.targets !== null) {
-    label += `, target ${written(model.targets.data[view.sample * model.targets.columns + unit])}`;
+    const target = model.targets.data[view.sample * model.targets.columns + unit];
+    label += `, target ${written(target)}`;
+    const place = element.querySelector(".target");
+    if (place) place.textContent = `target ${written(target, 4)}`;
   }
   element.setAttribute("aria-label", label);
 }

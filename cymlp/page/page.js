@@ -67,14 +67,19 @@ function refresh() {
     : `Numbers from cymlp, in ${digits} precision.`;
   byId("origin").dataset.edited = view.isEdited;
   byId("reset").disabled = !view.isEdited;
-  const current = hovered ?? selection;
-  paintNetwork(drawing, view, current);
-  showEquations(current);
   byId("legend").textContent = legendOf(step);
   for (const update of view.refreshers) update();
   for (const field of editing) field.refresh();
   learningRate?.refresh();
-  if (model.imageShape) {
+  showSelection();
+}
+
+/** Show what is selected, or what the pointer is over. */
+function showSelection() {
+  const current = hovered ?? selection;
+  paintNetwork(drawing, view, current);
+  showEquations(current);
+  if (view.model.imageShape) {
     paintPixels(view, current?.kind === "unit" && current.column === 0 ? current.unit : null);
   }
 }
@@ -228,7 +233,7 @@ function listenToDrawing() {
     const part = partOf(event.target);
     if (part === null) return;
     select(part.selection);
-    refresh();
+    showSelection();
   });
   container.addEventListener("click", (event) => partOf(event.target)?.element.focus());
   container.addEventListener("pointerover", (event) => {
@@ -236,11 +241,11 @@ function listenToDrawing() {
     const part = partOf(event.target);
     if ((part?.selection ?? null) === hovered) return;
     hovered = part?.selection ?? null;
-    refresh();
+    showSelection();
   });
   container.addEventListener("pointerleave", () => {
     hovered = null;
-    refresh();
+    showSelection();
   });
   container.addEventListener("keydown", (event) => {
     const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];

@@ -51,7 +51,7 @@ function stepsOf(model) {
       ? "With a single sample, the average is its own gradient; penalties are added here."
       : "The gradients of all samples, averaged; penalties are added here.");
   if (model.optimizer !== null) {
-    add("update", "update", -1, "Update", `A step of ${model.optimizerName}: step ${model.step}.`);
+    add("update", "update", -1, "Update", `Step ${model.step} of ${model.optimizerName.replace(/\(\)$/, "")}.`);
   }
   return steps;
 }

@@ -86,7 +86,7 @@ function table(view, caption, head, rows) {
   };
   const body = rows.map(([first, ...rest]) =>
     html("tr", {}, html("th", { scope: "row" }, first), ...rest.map((each) => cell(each, "td"))));
-  return html("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption },
+  return html("div", { className: "scroll", role: "region", "aria-label": caption },
     html("table", {}, html("caption", {}, caption),
       html("thead", {}, html("tr", {}, ...head.map((each) => cell(each, "th")))),
       html("tbody", {}, ...body)));
@@ -100,6 +100,15 @@ function buildTables(view, shown, container, chooseShown) {
   view.model.layers.forEach((_, number) => container.append(
     layerTables(view, number, shown, chooseShown)));
   for (const refresh of view.refreshers) refresh();
+  letScroll(container);
+}
+
+/** Tables that are wider than their place can be scrolled by keys: Tab comes to them. */
+function letScroll(container) {
+  for (const place of container.querySelectorAll(".scroll")) {
+    if (place.scrollWidth > place.clientWidth) place.setAttribute("tabindex", "0");
+    else place.removeAttribute("tabindex");
+  }
 }
 
 const rowWritten = (values, view, unit) => () =>
@@ -109,7 +118,10 @@ const rowWritten = (values, view, unit) => () =>
 function section(view, title, isOpen, ...content) {
   const details = html("details", { open: view.openSections.get(title) ?? isOpen },
     html("summary", {}, title), html("div", { className: "tables" }, ...content));
-  details.addEventListener("toggle", () => view.openSections.set(title, details.open));
+  details.addEventListener("toggle", () => {
+    view.openSections.set(title, details.open);
+    letScroll(details);
+  });
   return details;
 }
 
