@@ -72,13 +72,13 @@ def render(
     style = (files / "page.css").read_text(encoding="utf-8")
     described = describe(trace, _image_shape(image_shape, trace.inputs.shape[1]))
     described["title"] = title or "One step of a network"
+    data = json.dumps(described, separators=(",", ":"), allow_nan=False)
     parts = {
         "title": html.escape(described["title"]),
         "policy": f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'",
         "style": style,
-        # No name in a trace can end the element that holds it.
-        "data": json.dumps(described, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "data": data.replace("<", "\\u003c"),  # no name in it can end the element
         "script": script,
     }
     page = (files / "page.html").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_title_is_text(trace):
     page = trace_page.render(trace, title="<b> & {{data}}")
     assert "<title>&lt;b&gt; &amp; {{data}}</title>" in page
     assert data_of(page)["title"] == "<b> & {{data}}"
+
+
+@pytest.mark.parametrize("name", trace_page.SCRIPTS)
+def test_scripts_are_small_and_narrow(name):
+    """What a linter would say of them, without one."""
+    lines = (
+        Path(trace_page.__file__).with_name("page").joinpath(name).read_text("utf-8").split("\n")
+    )
+    assert len(lines) <= 400
+    assert max(map(len, lines)) <= 100
+    assert not any(line != line.rstrip() or "\t" in line for line in lines)
 
 
 def test_arrays_are_packed_exactly():

@@ -2,8 +2,8 @@
 
 // Activations: y = f(z) with its derivative, each by the formula of cymlp's kernels.
 //
-// `formula` and `slopeFormula` are how the page writes them. Softmax, which looks at a whole row, is
-// apart from the others.
+// `formula` and `slopeFormula` are how the page writes them. Softmax, which looks at a whole row,
+// is apart from the others.
 
 function sigmoid(z) {
   const decay = Math.exp(-Math.abs(z)); // at most 1: nothing overflows

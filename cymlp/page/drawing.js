@@ -3,8 +3,8 @@
 // The network as SVG. `drawNetwork` builds it; `paintNetwork` shows the numbers of a step in it and
 // touches nothing else, so that focus stays where it is.
 //
-// Each column's units and each layer's weights are a list box of their own: Tab goes from one to the
-// next, the up and down keys go through it. Left and right are always the steps.
+// Each column's units and each layer's weights are a list box of their own: Tab goes from one to
+// the next, the up and down keys go through it. Left and right are always the steps.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -15,7 +15,7 @@ function svg(name, attributes = {}, text = null) {
   return element;
 }
 
-const shortened = (name, most = 11) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+const shortened = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 
 /** Whether units stand so near that names go into the circles. */
 const isCompact = ({ spacing, isNarrow }) => !isNarrow && spacing < 80;
@@ -27,7 +27,8 @@ function drawNetwork(view, shown, layout) {
   const { model } = view;
   const root = svg("svg", {
     width: layout.width, height: layout.height, viewBox: `0 0 ${layout.width} ${layout.height}`,
-    role: "group", "aria-label": "The network", class: layout.isNarrow ? "narrow" : isCompact(layout) ? "compact" : "",
+    role: "group", "aria-label": "The network",
+    class: layout.isNarrow ? "narrow" : isCompact(layout) ? "compact" : "",
   });
   const drawing = { root, parts: new Map(), layout, shown };
   const columns = model.layers.length + 1;
@@ -61,7 +62,8 @@ function drawEdges(drawing, { model }, column) {
   if (layer.kind !== "dense") {
     shown[column].forEach((unit, slot) => {
       const from = shown[source].indexOf(unit);
-      if (from >= 0) drawing.root.append(line(layout.at(source, from), layout.at(column, slot), "pass"));
+      if (from < 0) return;
+      drawing.root.append(line(layout.at(source, from), layout.at(column, slot), "pass"));
     });
     if (layer.kind === "residual") drawSkip(drawing, layer.added + 1, column);
     return;
@@ -113,6 +115,7 @@ function drawUnits(drawing, { model }, column) {
   const where = column === 0 ? "Inputs" : `Units of ${model.layers[column - 1].where}`;
   const group = listBox(drawing, where);
   const { radius } = layout;
+  const letters = isCompact(layout) ? 6 : Math.floor(layout.spacing / 8);
   const hasBias = column > 0 && "bias" in model.layers[column - 1].parameters;
   shown[column].forEach((unit, slot) => {
     const { x, y } = layout.at(column, slot);
@@ -121,7 +124,7 @@ function drawUnits(drawing, { model }, column) {
       svg("circle", { r: radius }),
       svg("text", { class: "value", y: isCompact(layout) ? 10 : 4.5, "aria-hidden": "true" }),
       svg("text", { class: "name", y: isCompact(layout) ? -4 : -radius - 6, "aria-hidden": "true" },
-        shortened(nameOfUnit(model, column, unit), isCompact(layout) ? 6 : Math.floor(layout.spacing / 8))),
+        shortened(nameOfUnit(model, column, unit), letters)),
     );
     if (hasBias && layout.spacing >= 80) {
       element.append(svg("text", { class: "bias", y: radius + 14, "aria-hidden": "true" }));
@@ -247,8 +250,9 @@ function touches(view, { layer, from, to }, selection) {
   if (selection.kind !== "unit") return false;
   const { kind, phase } = view.steps[view.step];
   const isBack = phase === "backward" && kind !== "gradients";
-  if (isBack) return view.model.layers[layer].source === selection.column - 1 && from === selection.unit;
-  return layer === selection.column - 1 && to === selection.unit;
+  const own = selection.column - 1;
+  if (isBack) return view.model.layers[layer].source === own && from === selection.unit;
+  return layer === own && to === selection.unit;
 }
 
 function hasRoomForLabels(layout, targets) {

@@ -176,7 +176,9 @@ function lossParts({ model, result, sample }) {
   const code = lossCode(model.loss, activation);
   const out = rowOf(model.loss.isFused ? last.before : last.outputs, sample);
   const target = rowOf(model.targets, sample);
-  const row = Object.hasOwn(LOSSES, code) ? lossRow(code, model.loss, model.epsilon, out, target) : null;
+  // Of a loss of somebody's own the page knows no terms.
+  const row = Object.hasOwn(LOSSES, code)
+    ? lossRow(code, model.loss, model.epsilon, out, target) : null;
   return { code, out, target, row, outputs: rowOf(last.outputs, sample) };
 }
 

@@ -52,7 +52,8 @@ function readUnits(text, width) {
     const match = part.trim().match(/^(\d+)(?:\s*[-–]\s*(\d+))?$/);
     const [from, to] = match ? [Number(match[1]), Number(match[2] ?? match[1])] : [0, 0];
     if (!match || from < 1 || to > width || from > to) {
-      return { message: `Must be numbers from 1 to ${width}, such as 1-4, 7; got “${text.trim()}”` };
+      const expected = `Must be numbers from 1 to ${width}, such as 1-4, 7`;
+      return { message: `${expected}; got “${text.trim()}”` };
     }
     for (let unit = from; unit <= to && units.size <= 40; unit++) units.add(unit - 1);
   }
@@ -68,7 +69,9 @@ function writtenUnits(units) {
     if (last && last[1] === unit - 1) last[1] = unit;
     else ranges.push([unit, unit]);
   }
-  return ranges.map(([from, to]) => (from === to ? `${from + 1}` : `${from + 1}-${to + 1}`)).join(", ");
+  const parts = ranges.map(([from, to]) =>
+    from === to ? `${from + 1}` : `${from + 1}-${to + 1}`);
+  return parts.join(", ");
 }
 
 /** Return sizes and places: {width, height, radius, isNarrow, at(column, slot), loss, spacing}. */

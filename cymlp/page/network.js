@@ -287,7 +287,10 @@ function parameterResults(model, passes) {
       if (passes.losses === null || !hasGradient(name)) continue;
       const average = averageOf(model, passes, number, name);
       const { l1, l2 } = penaltyOf(model, parameter);
-      const own = average.map((g, k) => g + l1 * Math.sign(parameter.data[k]) + l2 * parameter.data[k]);
+      const own = average.map((g, k) => {
+        const w = parameter.data[k];
+        return g + l1 * Math.sign(w) + l2 * w;
+      });
       result[name] = { average, gradient: parameter.given ?? own, updated: null };
     }
     return result;
@@ -296,7 +299,7 @@ function parameterResults(model, passes) {
   return results;
 }
 
-const normOf = (numbers) => Math.sqrt(numbers.reduce((total, number) => total + number * number, 0));
+const normOf = (numbers) => Math.sqrt(numbers.reduce((total, each) => total + each * each, 0));
 
 function takeStep(model, results) {
   const arrays = model.layers.flatMap((layer, number) =>

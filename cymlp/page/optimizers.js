@@ -5,8 +5,8 @@
 // Each takes its settings `o` (with `rate` and the number of the step), the gradient g, the
 // parameter w and its slots, and returns by how much w falls with the new slots. `show(symbol,
 // formula, letters, number)` is told of every number on the way, for the equations; letters are the
-// numbers that the formula's letters stand for. A pass over an array goes without: what stands in the
-// parentheses of `show?.()` is then not even made.
+// numbers that the formula's letters stand for. A pass over an array goes without: what stands in
+// the parentheses of `show?.()` is then not even made.
 
 const average = (beta, old, now) => beta * old + (1 - beta) * now;
 

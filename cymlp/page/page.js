@@ -28,7 +28,10 @@ let editing = [];
 
 function useCore() {
   view.result = resultOf(view.model, passesOfCore(told));
-  if (told.batchLoss !== null) [view.result.loss, view.result.penalty] = [told.batchLoss, told.penalty];
+  if (told.batchLoss !== null) {
+    view.result.loss = told.batchLoss;
+    view.result.penalty = told.penalty;
+  }
   view.isEdited = false;
 }
 

@@ -43,15 +43,17 @@ function stepsOf(model) {
         "How the loss changes with each weight: the delta of its unit times its input.");
     }
   });
-  add("backward", "inputGradient", -1, "Inputs: gradient", 
+  add("backward", "inputGradient", -1, "Inputs: gradient",
     `How the loss changes with each input${model.imageShape ? ": over the image" : ""}.`);
-  if (!model.layers.some(({ parameters }) => Object.keys(parameters).some(hasGradient))) return steps;
+  const names = model.layers.flatMap(({ parameters }) => Object.keys(parameters));
+  if (!names.some(hasGradient)) return steps;
   add("average", "average", -1, "Average over the batch",
     model.inputs.rows === 1
       ? "With a single sample, the average is its own gradient; penalties are added here."
       : "The gradients of all samples, averaged; penalties are added here.");
   if (model.optimizer !== null) {
-    add("update", "update", -1, "Update", `Step ${model.step} of ${model.optimizerName.replace(/\(\)$/, "")}.`);
+    const name = model.optimizerName.replace(/\(\)$/, "");
+    add("update", "update", -1, "Update", `Step ${model.step} of ${name}.`);
   }
   return steps;
 }
@@ -75,7 +77,9 @@ function shownOfUnit(view, column, unit) {
   const { phase } = view.steps[view.step];
   const at = (values) => values.data[sample * values.columns + unit];
   if (column === 0) {
-    if (isKnown(view, "inputGradient")) return { number: at(result.inputGradient), what: "gradient" };
+    if (isKnown(view, "inputGradient")) {
+      return { number: at(result.inputGradient), what: "gradient" };
+    }
     return { number: at(model.inputs), what: "input", isFaint: phase === "backward" };
   }
   const layer = column - 1;

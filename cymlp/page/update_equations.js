@@ -78,7 +78,8 @@ function updateEquations({ model, result }, { layer, name, place, symbol }) {
   const lines = [];
   const o = stepSettings(model, model.layers[layer]);
   const slots = parameter.slots.map((slot) => slot[place]);
-  stepOne(o, results.gradient[place], results.scale, old, slots, (left, formula, letters, number) => {
+  const g = results.gradient[place];
+  stepOne(o, g, results.scale, old, slots, (left, formula, letters, number) => {
     const named = formula.replace(/(?<!\p{L})w(?!\p{L})/gu, symbol);
     const of = { ...letters, [symbol]: letters.w };
     if (letters.w === undefined) delete of[symbol];
@@ -86,7 +87,8 @@ function updateEquations({ model, result }, { layer, name, place, symbol }) {
   });
   if (name === "kernel" && model.layers[layer].maxNorm > 0) {
     const updated = written(results.updated[place]);
-    lines.push({ left: "", right: `${updated}, with its unit's weights within their largest norm` });
+    const text = `${updated}, with its unit's weights within their largest norm`;
+    lines.push({ left: "", right: text });
   }
   return lines;
 }
@@ -97,8 +99,9 @@ function updateEquations({ model, result }, { layer, name, place, symbol }) {
 function titleOf({ model }, selection) {
   if (selection.kind === "loss") return "Loss";
   if (selection.kind === "unit") {
-    const place = selection.column === 0 ? "an input" : `in ${model.layers[selection.column - 1].where}`;
-    return `${nameOfUnit(model, selection.column, selection.unit)}, ${place}`;
+    const { column, unit } = selection;
+    const place = column === 0 ? "an input" : `in ${model.layers[column - 1].where}`;
+    return `${nameOfUnit(model, column, unit)}, ${place}`;
   }
   const { layer, from, to } = selection;
   const source = nameOfUnit(model, model.layers[layer].source + 1, from, true);
