@@ -5,6 +5,7 @@
 #   EXTRAS     what tests may use; with dev,compare also PyTorch (dev)
 #   TEST_PROCESSES  in how many processes, 0 for one that a debugger can see (auto)
 #   DEMO_ARGS  what `make demo` says to `cymlp demo`, such as --mnist DIR
+#   BROWSER_TESTS  what `make test-browser` runs                 (tests/browser)
 #   ARM_CC     the compiler of `make test-arm`                   (aarch64-linux-gnu-gcc)
 #   ARM_RUN    what runs its programs                            (qemu-aarch64)
 #   BENCH_VENV where the environment of the benchmark stands     (.venv-bench)
@@ -15,6 +16,7 @@ VENV ?= .venv
 TEST_PROCESSES ?= auto
 EXTRAS ?= dev
 BENCH_VENV ?= .venv-bench
+BROWSER_TESTS ?= tests/browser
 
 BIN := $(abspath $(VENV))/bin
 PY := $(BIN)/python
@@ -26,7 +28,8 @@ STAMPS := $(VENV)/.make
 KERNELS := $(sort $(wildcard src/*.[ch] src/*/*.[ch]))
 C_TESTS := $(sort $(wildcard tests/c/*.[ch]))
 CYTHON := $(sort $(wildcard cymlp/*.pyx cymlp/*.pxd))
-MODULES := $(sort $(wildcard cymlp/*.py cymlp/*.pyi) cymlp/py.typed)
+MODULES := $(sort $(wildcard cymlp/*.py cymlp/*.pyi cymlp/page/*) cymlp/py.typed)
+SCRIPTS := $(sort $(wildcard cymlp/page/*.js))
 RECIPE := setup.py pyproject.toml
 METADATA := $(sort $(wildcard README.md LICENSE MANIFEST.in))
 SOURCES := $(RECIPE) $(METADATA) $(KERNELS) $(CYTHON) $(MODULES)
@@ -45,7 +48,7 @@ BENCH := $(abspath $(BENCH_VENV))/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test lint format sanitize coverage test-arm arm-tools sdist wheel \
+.PHONY: help build demo test test-browser lint format sanitize coverage test-arm arm-tools sdist wheel \
         test-wheel bench bench-quick clean
 
 help: ## list the targets
@@ -74,6 +77,10 @@ $(STAMPS)/dev: $(STAMPS)/installed
 	$(INSTALL) "cymlp[$(EXTRAS)]"
 	touch $@
 
+$(STAMPS)/browser: $(STAMPS)/installed
+	$(INSTALL) "cymlp[browser]"
+	touch $@
+
 # ---- work ----
 
 build: $(STAMPS)/built ## make the environment and compile the core
@@ -84,7 +91,11 @@ demo: $(STAMPS)/built ## train on real digits, print the scores, write the pictu
 test: $(STAMPS)/built $(STAMPS)/dev ## run the whole suite with its doctests
 	$(PY) -m pytest --numprocesses=$(TEST_PROCESSES) $(TESTS)
 
-lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
+test-browser: $(STAMPS)/built $(STAMPS)/browser ## drive the page of a trace in Chromium, which is installed if need be
+	chromium=$$(tools/find_chromium.sh) && \
+	CYMLP_CHROMIUM=$$chromium $(PY) -m pytest --numprocesses=$(TEST_PROCESSES) $(BROWSER_TESTS)
+
+lint: $(STAMPS)/dev ## check Python, Cython, C and JavaScript: style, warnings, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PATH=$(BIN):$$PATH cython-lint cymlp
@@ -93,6 +104,7 @@ lint: $(STAMPS)/dev ## check Python, Cython and C: style, warnings, types
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -fopenmp -Isrc $(filter %.c,$(C_TESTS))
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
+	@! command -v node > /dev/null || for script in $(SCRIPTS); do node --check $$script || exit; done
 
 format: $(STAMPS)/dev ## rewrite Python and C the way lint wants them
 	$(BIN)/ruff check --fix

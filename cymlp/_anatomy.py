@@ -101,7 +101,7 @@ class Anatomy:
 
     def deltas(self, samples: Samples) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return each sample's own loss, and its derivatives by every operation."""
-        losses, arrays = self.network.deltas(self.describe(samples))
+        losses, arrays = self.network.deltas(self.describe(_unweighted(samples)))
         return losses, {place: arrays[op] for place, op in self._ops.items()}
 
     def gradients(self, samples: Samples) -> list[np.ndarray | None]:
@@ -111,7 +111,7 @@ class Anatomy:
 
     def input_gradients(self, samples: Samples) -> np.ndarray:
         """Return the derivatives of each sample's own loss by the inputs."""
-        return self.network.input_gradients(self.describe(samples), False)
+        return self.network.input_gradients(self.describe(_unweighted(samples)), False)
 
     def width(self, part: Part) -> int:
         """Return the number of a part's outputs."""
@@ -141,6 +141,11 @@ class Anatomy:
         network = lower_layers(plan, self.dtype, (0, 0))
         described = network.describe(np.ascontiguousarray(z), None, np.ones_like(z), None)
         return network.input_gradients(described, True)
+
+
+def _unweighted(samples: Samples) -> Samples:
+    """Return samples whose losses are their own: weights are for the average over a batch."""
+    return replace(samples, weight=None)
 
 
 def _take_apart(layers: Sequence[Layer], where: str, place: str, parts: list[Part]) -> list[Layer]:

@@ -113,10 +113,9 @@ def explain(
     input_names, unit_names = _names_of(anatomy, net, names)
     given, inputs = samples, _scaled(samples.x, net)
     samples = replace(samples, x=inputs)
-    each_alone = replace(samples, weight=None)
     steps = _Steps(net, anatomy, samples, (X, y, sample_weight), gradients)
     outputs = anatomy.outputs(samples)
-    losses, deltas = (None, None) if y is None else anatomy.deltas(each_alone)
+    losses, deltas = (None, None) if y is None else anatomy.deltas(samples)
     has_loss = y is not None
     loss, penalty = None, 0.0
     if has_loss:
@@ -134,7 +133,7 @@ def explain(
         losses=losses,
         loss=loss,
         penalty=penalty,
-        input_gradient=anatomy.input_gradients(each_alone) if has_loss else None,
+        input_gradient=anatomy.input_gradients(samples) if has_loss else None,
         loss_function=net.loss if has_loss else None,
         is_fused=has_loss and anatomy.fused,
         optimizer=steps.optimizer,

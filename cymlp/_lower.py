@@ -240,8 +240,8 @@ class Lowering:
             has_bias=layer.use_bias,
             trainable=layer.trainable,
             rate_factor=layer.learning_rate_multiplier,
-            kernel_penalty=_penalty(layer.kernel_regularizer),
-            bias_penalty=_penalty(layer.bias_regularizer),
+            kernel_penalty=penalty_of(layer.kernel_regularizer),
+            bias_penalty=penalty_of(layer.bias_regularizer),
             max_norm=float(constraint.max_value) if isinstance(constraint, MaxNorm) else 0.0,
         )
         self.end_with(op, layer.activation)
@@ -306,7 +306,7 @@ def _keeps_z(activation: BaseActivation) -> bool:
     return isinstance(activation, PythonActivation) or activation.name in _kernels.KEEPS_Z
 
 
-def _penalty(regularizer: Regularizer | None) -> tuple[float, float, bool]:
+def penalty_of(regularizer: Regularizer | None) -> tuple[float, float, bool]:
     """Return l1, l2 and whether they are divided by a batch's weight."""
     if isinstance(regularizer, L1):
         return float(regularizer.strength), 0.0, False
@@ -358,13 +358,13 @@ def lower_training(
         output_activation=None if fused is None else _kernels.ACTIVATIONS["identity"],
         optimizer=_kernels.OPTIMIZERS[code],
         n_slots=len(slots),
-        settings=_lower_optimizer(optimizer),
+        settings=lower_optimizer(optimizer),
         accuracy_threshold=threshold,
-        **_lower_loss(loss, network.n_outputs),
+        **lower_loss(loss, network.n_outputs),
     )
 
 
-def _lower_loss(loss: Loss, n_outputs: int) -> dict[str, Any]:
+def lower_loss(loss: Loss, n_outputs: int) -> dict[str, Any]:
     """Return what a loss is told, as `Network.compile` takes it."""
     match loss:
         case Huber(delta=parameter) | Tweedie(power=parameter):
@@ -470,7 +470,7 @@ def code_of(optimizer: Optimizer) -> tuple[str, tuple[str, ...]]:
     return optimizer.name, slots_of[type(optimizer)]
 
 
-def _lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+def lower_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     """Return what `Network.compile` takes as settings."""
     given = vars(optimizer)
     names = ("momentum", "beta_1", "beta_2", "epsilon")

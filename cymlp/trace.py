@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp import _render, _validate
+from cymlp import _render, _validate, trace_page
 from cymlp._notation import Latex, Notation, Text
 from cymlp._working import Section, working
 from cymlp.activations import BaseActivation
@@ -412,6 +412,54 @@ class Trace:
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        image_shape: tuple[int, int] | None = None,
+    ) -> str:
+        """Return the trace as a page that draws the network and goes through the computation.
+
+        One file that fetches nothing. In it samples, targets, parameters and the learning rate can
+        be edited, and everything is computed again, in double precision.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            A file to write it to as well.
+        image_shape : (int, int), optional
+            Height and width of inputs that are pixels, which are then drawn as an image. By default
+            inputs are taken for a square image where their number is a square of at least 49;
+            ``(0, 0)`` says that they are none.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `image_shape` is not a height and a width whose product is the number of inputs.
+
+        Examples
+        --------
+        >>> import cymlp
+        >>> from cymlp import Sequential
+        >>> from cymlp.layers import Dense
+        >>> net = Sequential([Dense(1)], n_inputs=1, random_state=0)
+        >>> page = cymlp.explain(net, [1.0]).to_html()
+        >>> page.splitlines()[0]
+        '<!doctype html>'
+        """
+        page = trace_page.render(self, image_shape=image_shape)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame, as notebooks show it."""
+        return trace_page.in_notebook(self)
 
 
 # What JSON has

@@ -29,7 +29,7 @@ LAYERS = [
     {"_working_pass"},
     {"_plot_style"},
     {"_config", "_network_plot", "_scores", "data", "datasets", "history", "plots", "progress"},
-    {"_anatomy", "_batches", "_working", "callbacks", "inspection"},
+    {"_anatomy", "_batches", "_working", "callbacks", "inspection", "trace_page"},
     {"trace"},
     {"_explain"},
     {"_fit"},

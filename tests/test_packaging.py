@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cymlp
+from cymlp import trace_page
 
 PACKAGE = Path(cymlp.__file__).parent
 COMPILED = sorted(
@@ -59,6 +60,11 @@ def test_distribution_has_the_version_of_the_package():
 
 def test_package_is_marked_as_typed():
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_page_of_a_trace_is_installed():
+    files = {path.name for path in (PACKAGE / "page").iterdir()}
+    assert files == {"page.html", "page.css", *trace_page.SCRIPTS}
 
 
 def test_compiled_modules_are_found():

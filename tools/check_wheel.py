@@ -10,6 +10,7 @@ from zipfile import ZipFile
 PACKAGE = Path(__file__).resolve().parent.parent / "cymlp"
 COMPILED = {path.stem for path in PACKAGE.glob("*.pyx")}
 ALLOWED = {".py", ".pyi", ".typed"}
+PAGE = {f"cymlp/page/{path.name}" for path in (PACKAGE / "page").iterdir()}
 
 
 def check(wheel):
@@ -27,7 +28,7 @@ def check(wheel):
         if ".so" in path.suffixes or path.suffix in {".pyd", ".dylib", ".dll"}:
             report.append(f"  {member.file_size / 1024:7.0f} KiB  {path}")
             found.add(path.name.split(".")[0])
-        elif folder == "cymlp" and path.suffix not in ALLOWED:
+        elif folder == "cymlp" and path.suffix not in ALLOWED and str(path) not in PAGE:
             complaints.append(f"{path} does not belong in a wheel")
         elif folder != "cymlp" and not folder.endswith(".dist-info"):
             complaints.append(f"{path} lies outside the package")
@@ -38,6 +39,7 @@ def check(wheel):
     for stub in sorted(COMPILED):
         if f"cymlp/{stub}.pyi" not in names:
             complaints.append(f"cymlp/{stub}.pyi is missing")
+    complaints += [f"{name} is missing" for name in sorted(PAGE - names)]
     if "cymlp/py.typed" not in names:
         complaints.append("cymlp/py.typed is missing")
     return report, complaints
