@@ -57,10 +57,10 @@ function superscript(number) {
   return [...String(number)].map((sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign])).join("");
 }
 
-/** Write a number as a factor: in parentheses if it is negative. */
+/** Write a number as a factor: in parentheses if it is negative or has a power of ten. */
 function factor(number, digits) {
   const text = written(number, digits);
-  return number < 0 ? `(${text})` : text;
+  return number < 0 || text.includes("×") ? `(${text})` : text;
 }
 
 /** Write a number as in a field: all its digits, so that reading gives the number back. */

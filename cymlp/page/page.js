@@ -191,6 +191,9 @@ function goTo(step) {
   if (kind === "inputGradient") byId("show-gradient").checked = true;
   if (!document.activeElement?.closest("#drawing")) selectForStep();
   refresh();
+  const list = byId("steps");
+  const button = list.querySelector("[aria-current]");
+  list.scrollTop = button.offsetTop - list.clientHeight / 2;
   // A deep network is wider than its place.
   const container = byId("drawing");
   const column = kind === "loss" ? shown.length : layer + 1;
