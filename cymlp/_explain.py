@@ -219,7 +219,7 @@ class _Steps:
             if not isinstance(net.optimizer, LBFGS):
                 self.optimizer = net.optimizer
                 after = copy.copy(net)
-                after.apply_gradients(gradients)
+                after._step(gradients)
         slots = () if self.optimizer is None else code_of(self.optimizer)[1]
         for i, parameter in enumerate(net._plan.parameters):
             moves = net._plan.is_trainable(parameter)

@@ -753,11 +753,14 @@ class Sequential:
         self._require("apply_gradients", compiled=True)
         self._require_steps("apply_gradients")
         shapes = self._shapes("apply_gradients")
-        arrays = _validate.parameter_list("gradients", gradients, shapes, self.dtype)
+        self._step(_validate.parameter_list("gradients", gradients, shapes, self.dtype))
+
+    def _step(self, gradients: Sequence[np.ndarray]) -> None:
+        """Take one optimizer step with gradients of the right shapes, finite or not."""
         parameters = self._parameters("apply_gradients")
         trained = [
             ((p.op, p.name), array)
-            for p, array in zip(parameters, arrays, strict=True)
+            for p, array in zip(parameters, gradients, strict=True)
             if p.is_trained
         ]
         self._network.apply_gradients(*zip(*trained, strict=True))

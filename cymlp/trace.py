@@ -399,6 +399,8 @@ class Trace:
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the trace as JSON, as `to_dict` has it.
 
+        Numbers that are not finite are NaN and Infinity in it, as `json` writes and reads them.
+
         Parameters
         ----------
         path : str or path-like, optional

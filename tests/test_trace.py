@@ -195,6 +195,22 @@ def test_totals_are_what_the_network_says(isa, dtype, weight):
         )
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "binary_cross_entropy"])
+def test_derivatives_of_a_sample_know_nothing_of_its_weight(dtype, loss):
+    net = make_net(2, [(3, "tanh"), (1, "sigmoid")], loss=loss, dtype=dtype)
+    X, y = [[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]
+    plain, weighted = cymlp.explain(net, X, y), cymlp.explain(net, X, y, [1.0, 0.25])
+    np.testing.assert_array_equal(weighted.losses, plain.losses)
+    np.testing.assert_array_equal(weighted.input_gradient, plain.input_gradient)
+    for one, other in zip(weighted.layers, plain.layers, strict=True):
+        np.testing.assert_array_equal(one.delta, other.delta)
+        np.testing.assert_array_equal(
+            one.weight_gradient_per_sample, other.weight_gradient_per_sample
+        )
+        if other.activation_gradient is not None:
+            np.testing.assert_array_equal(one.activation_gradient, other.activation_gradient)
+
+
 def test_outputs_are_those_of_predict_bit_for_bit(isa, dtype):
     X, y, net = data_and_net(("relu", "tanh"), "softmax", "cross_entropy", dtype)
     trace = net.explain(X, y)
@@ -322,6 +338,15 @@ def test_lbfgs_takes_no_single_step():
     assert trace.optimizer is None and trace.loss is not None
     assert trace.layers[0].parameters["kernel"].updated is None
     assert "Update" not in trace.to_text()
+
+
+def test_gradients_that_overflow_are_shown():
+    net = make_net(1, [(1, "exponential")], dtype="float32")
+    net.set_weights([[[80.0]], [0.0]])
+    trace = net.explain([1.0], [0.0])
+    assert np.isinf(trace.layers[0].weight_gradient).all()
+    assert "inf" in trace.to_text() and len(trace.to_html()) > 1000
+    json.loads(trace.to_json())
 
 
 def test_own_functions_are_explained():
