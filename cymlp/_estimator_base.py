@@ -365,9 +365,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         --------
         >>> from sklearn.datasets import load_iris
         >>> from cymlp import MLPClassifier
-        >>> X, y = load_iris(return_X_y=True, as_frame=True)
-        >>> clf = MLPClassifier((5,), random_state=0, max_iter=2000).fit(X, y)
-        >>> trace = clf.explain(X[:3], y[:3])
+        >>> iris = load_iris()
+        >>> clf = MLPClassifier((5,), random_state=0, max_iter=2000).fit(iris.data, iris.target)
+        >>> names = {"inputs": iris.feature_names}
+        >>> trace = clf.explain(iris.data[:3], iris.target[:3], names=names)
         >>> trace.input_names[0], trace.layers[-1].output_names[0], trace.losses.shape
         ('sepal length (cm)', 'softmax(class_0)', (3,))
         """

@@ -136,7 +136,7 @@ def describe(trace: Trace, image_shape: tuple[int, int] | None = None) -> dict[s
         "losses": _packed(trace.losses),
         # JSON has no infinity: the page then has its own.
         "batchLoss": trace.loss if trace.loss is not None and math.isfinite(trace.loss) else None,
-        "penalty": trace.penalty,
+        "penalty": trace.penalty if math.isfinite(trace.penalty) else None,
         "inputGradient": _packed(trace.input_gradient),
         "optimizer": None if code is None else {"code": code, **optimizer},
         "optimizerName": None if trace.optimizer is None else repr(trace.optimizer),
