@@ -1,7 +1,8 @@
 """Formulas of activations, losses and optimizers with their numbers written out.
 
-Each is calculated here as well, and is None where it does not give the compiled core's number: of
-a loss with smoothed labels or of a step with clipped gradients there is the result alone.
+Each is calculated here as well, and is None where it does not give the compiled core's number, or
+where settings say that it is not what the core did: of a loss with smoothed labels or of a step
+with clipped gradients there is the result alone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ import numpy as np
 
 from cymlp._notation import Notation
 
-__all__ = ["activation_formula", "agree", "loss_formula", "slope_formula", "step_formulas"]
+__all__ = [
+    "activation_formula",
+    "agree",
+    "is_error",
+    "loss_formula",
+    "slope_formula",
+    "step_formulas",
+]
 
 
-def agree(value: float, found: float) -> bool:
-    """Whether a formula gives a number, to what the smaller dtype rounds."""
-    return abs(value - found) <= 1e-5 * max(abs(value), abs(found)) + 1e-9
+def agree(value: float, found: float, *terms: float) -> bool:
+    """Whether a formula gives a number, to what float32 rounds of the terms that it sums up."""
+    size = max(map(abs, (value, found)))
+    return abs(value - found) <= 1e-5 * size + 4e-7 * max(map(abs, terms), default=0.0)
 
 
 def activation_formula(
@@ -36,7 +45,7 @@ def activation_formula(
         powers = np.exp(z)
         below = write.total(powers, lambda k: write.call("exp", write.number(z[k])))
         text = write.quotient(write.call("exp", write.number(z[j])), below)
-        value = powers[j] / powers.sum()
+        value = powers[j] / powers.sum() if powers.sum() > 0 else math.nan
     return text if agree(value, found) else None
 
 
@@ -63,7 +72,7 @@ def loss_formula(
     if not np.isfinite(values).all() or not agree(values.sum(), found):
         return None
     if name == "squared_error":
-        return write.half(write.total(values, lambda j: term(write, y[j], t[j])))
+        return write.half(write.total(2 * values, lambda j: term(write, y[j], t[j])))
     if name == "cross_entropy":  # classes of target 0 have no part in it
         there = np.flatnonzero(t)
         return write.total(values[there], lambda k: term(write, y[there[k]], t[there[k]]))
@@ -118,6 +127,22 @@ _LOSSES: dict[str, tuple[_Values, _Term]] = {
 }
 
 
+def is_error(loss: Any, is_fused: bool, y: float, t: float) -> bool:
+    """Whether the derivative of a loss is output less target.
+
+    Of the squared error that is so by the output; of a loss that is computed from the weighted sums
+    of its output activation, by these.
+    """
+    if loss.name == "huber":
+        return abs(y - t) < loss.delta
+    if not is_fused:
+        return bool(loss.name == "squared_error")
+    smoothed = getattr(loss, "label_smoothing", 0) != 0
+    weighted = getattr(loss, "class_weight", None) is not None
+    known = ("poisson", "kl_divergence", "cross_entropy", "binary_cross_entropy")
+    return loss.name in known and not (smoothed or weighted)
+
+
 # Optimizers
 
 
@@ -132,6 +157,7 @@ def step_formulas(
     step: int,
     updated: float,
     *,
+    is_plain: bool,
     with_symbols: bool,
 ) -> list[list[str]] | None:
     """Write what a step does to one weight, as equations; the last one is that of the weight.
@@ -151,9 +177,14 @@ def step_formulas(
         The step's number, from 1.
     updated : float
         The weight after the step, by the core.
+    is_plain : bool
+        Whether the layer changes nothing of the step.
     with_symbols : bool
         Whether each equation is written in symbols, too.
     """
+    shaping = ("weight_decay", "clip_value", "clip_norm", "clip_global_norm")
+    if not is_plain or any(getattr(optimizer, name, None) for name in shaping):
+        return None
     rule = None
     if optimizer.name == "sgd":
         rule = _velocity_rule if state else _gradient_rule
@@ -162,7 +193,8 @@ def step_formulas(
     if rule is None:
         return None
     found = rule(write, optimizer, symbol, w, gradient, state, rate, step)
-    if found is None or not agree(found[0], updated):
+    # The change is what a rule says: beside a large weight any small one would do.
+    if found is None or not agree(found[0] - w, updated - w, w):
         return None
     lines = [*found[1]]
     lines[-1].append(write.number(updated))
@@ -189,7 +221,7 @@ def _velocity_rule(
 ) -> _Rule | None:  # fmt: skip
     """Sutskever et al. 2013; Nesterov's looks ahead by one velocity."""
     momentum, (v, v_new) = float(optimizer.momentum), state["velocity"]
-    if not agree(momentum * v + g, v_new):
+    if not agree(momentum * v + g, v_new, v, g):
         return None
     mu, velocity = write.symbol("momentum"), write.parameter("velocity", symbol)
     by, eta = write.derivative(symbol), write.symbol("learning_rate")
@@ -222,12 +254,12 @@ def _adam_rule(
     write: Notation, optimizer: Any, symbol: str, w: float, g: float, state: Any, rate: float,
     step: int,
 ) -> _Rule | None:  # fmt: skip
-    """Kingma and Ba 2015, algorithm 1; epsilon_hat is that of the end of its section 2."""
+    """Kingma and Ba 2015, algorithm 1; an epsilon_hat is added before v is corrected."""
     lines, corrected = [], []
     by = write.derivative(symbol)
     for name, power, beta in (("m", 1, float(optimizer.beta_1)), ("v", 2, float(optimizer.beta_2))):
         old, new = state[name]
-        if not agree(beta * old + (1 - beta) * g**power, new):
+        if not agree(beta * old + (1 - beta) * g**power, new, old):
             return None
         is_square = power == 2
         gradient = write.power(write.factor(g), "2") if is_square else write.factor(g)
@@ -252,17 +284,22 @@ def _adam_rule(
             ]
         )
     m_hat, v_hat = corrected
-    epsilon = float(optimizer.epsilon)
-    below = f"{write.root(write.number(v_hat))} + {write.number(epsilon)}"
-    symbols = write.quotient(
-        write.corrected("m"), f"{write.root(write.corrected('v'))} + {write.symbol('epsilon')}"
-    )
+    epsilon, beta = float(optimizer.epsilon), float(optimizer.beta_2)
+    named, numbered, added = write.symbol("epsilon"), write.number(epsilon), epsilon
+    if optimizer.epsilon_hat:
+        added = epsilon / math.sqrt(1 - beta**step)
+        one_less = (write.power(write.symbol("beta_2"), str(step)),
+                    write.power(write.number(beta), str(step)))  # fmt: skip
+        named = write.quotient(named, write.root(f"1 - {one_less[0]}"))
+        numbered = write.quotient(numbered, write.root(f"1 - {one_less[1]}"))
+    below = f"{write.root(write.number(v_hat))} + {numbered}"
+    symbols = write.quotient(write.corrected("m"), f"{write.root(write.corrected('v'))} + {named}")
     lines.append(
         [
             write.updated(symbol),
             f"{symbol} - {write.symbol('learning_rate')}{write.times}{symbols}",
             f"{write.number(w)} - {write.factor(rate)}{write.times}"
-            + write.quotient(write.number(m_hat), below),
+            + write.quotient(write.factor(m_hat), below),
         ]
     )
-    return w - rate * m_hat / (math.sqrt(v_hat) + epsilon), lines
+    return w - rate * m_hat / (math.sqrt(v_hat) + added), lines

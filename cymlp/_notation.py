@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Latex", "Notation", "Text"]
+__all__ = ["Latex", "Notation", "Text", "escaped", "sum_of"]
 
 _LATEX_SPECIAL = {
     "\\": r"\backslash ",
@@ -23,6 +23,22 @@ _LATEX_SPECIAL = {
     "$": r"\$",
     " ": r"\ ",
 }
+
+
+def escaped(text: str) -> str:
+    """Return text for the ordinary mode of LaTeX."""
+    special = {c: rf"\{c}" for c in "&%$#_{}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def sum_of(values: np.ndarray) -> float:
+    """Return a sum that is rounded once; one that overflows, or of what is not finite, as it is."""
+    try:
+        return math.fsum(values.ravel())
+    except (OverflowError, ValueError):
+        with np.errstate(all="ignore"):
+            return float(values.sum())
 
 
 class Notation:
@@ -74,7 +90,7 @@ class Notation:
         terms = [term(i) for i in shown]
         if len(shown) < len(values):
             left = np.delete(values.astype(float), shown)
-            terms.append(self.rest(len(left), math.fsum(left)))
+            terms.append(self.rest(len(left), sum_of(left)))
         return " + ".join(terms)
 
     # Symbols
@@ -159,9 +175,11 @@ class Latex(Notation):
 
     def name(self, name: str) -> str:
         """Write a name, digits at its end as an index."""
-        match = re.fullmatch(r"([^\W\d_]{1,2})(\d+)", name)
+        match = re.fullmatch(r"([A-Za-z]{1,2})(\d+)", name)
         if match:
             return f"{match[1]}_{{{match[2]}}}"
+        if not name.isascii():  # which the fonts of math mode do not have
+            return rf"\text{{{escaped(name)}}}"
         return rf"\mathrm{{{self._escaped(name)}}}"
 
     def call(self, function: str, argument: str) -> str:

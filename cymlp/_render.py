@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from cymlp._notation import escaped
 
 __all__ = ["Line", "Section", "as_latex", "as_markdown", "as_text"]
 
 _WIDTH = 100
 
 _PREAMBLE = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
+\usepackage{iftex}
+\iftutex\usepackage{fontspec}\else\usepackage[T1]{fontenc}\fi
 \usepackage{amsmath}
 \usepackage[margin=2cm]{geometry}
 \setlength{\parindent}{0pt}
@@ -70,10 +74,15 @@ def as_markdown(sections: Iterable[Section]) -> str:
     """Return Markdown with TeX math."""
     lines = []
     for section in sections:
-        lines.append(f"{'#' * (section.level + 1)} {section.title}")
+        lines.append(f"{'#' * (section.level + 1)} {_in_markdown(section.title)}")
         for line in section.lines:
-            lines.append(line if isinstance(line, str) else f"${' = '.join(line)}$")
+            lines.append(_in_markdown(line) if isinstance(line, str) else f"${' = '.join(line)}$")
     return "\n\n".join(lines) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """Return text in which nothing is markup."""
+    return re.sub(r"([\\`*_<>$~|])", r"\\\1", text)
 
 
 def as_latex(sections: Iterable[Section]) -> str:
@@ -81,17 +90,10 @@ def as_latex(sections: Iterable[Section]) -> str:
     lines = [_PREAMBLE]
     for section in sections:
         command = "section*" if section.level == 1 else "subsection*"
-        lines.append(rf"\{command}{{{_escaped(section.title)}}}")
+        lines.append(rf"\{command}{{{escaped(section.title)}}}")
         for line in section.lines:
             if isinstance(line, str):
-                lines.append(rf"\par {_escaped(line)}")
+                lines.append(rf"\par {escaped(line)}")
             else:
                 lines.append(rf"\working{{{' = '.join(line)}}}")
     return "\n".join([*lines, r"\end{document}", ""])
-
-
-def _escaped(text: str) -> str:
-    """Return text for LaTeX's ordinary mode."""
-    special = {c: rf"\{c}" for c in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(character, character) for character in text)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp._notation import Notation
+from cymlp._notation import Notation, sum_of
 from cymlp.layers import Activation, Dense, Dropout, Residual
 
 if TYPE_CHECKING:
@@ -72,5 +71,5 @@ class Symbols:
         n_shown = left[shown].size
         left[shown] = 0
         if n_shown < left.size:
-            total = self.write.number(math.fsum(left.ravel()))
+            total = self.write.number(sum_of(left))
             yield f"{left.size - n_shown:,} more of {what}, in sum {total}."

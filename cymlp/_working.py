@@ -50,7 +50,11 @@ def _network(trace: Trace) -> Section:
 def _in_full(spec: Any) -> str:
     """Return a description with its defaults, but for what is off."""
     settings = ((f.name, getattr(spec, f.name)) for f in fields(spec))
-    arguments = (f"{k}={v!r}" for k, v in settings if v is not None and v is not False and v != 0)
+    arguments = (
+        f"{k}={getattr(v, '__name__', repr(v))}"
+        for k, v in settings
+        if v is not None and v is not False and v != 0
+    )
     return f"{type(spec).__name__}({', '.join(arguments)})"
 
 
@@ -160,9 +164,14 @@ class _Batch:
         }
         lines = None
         if trace.learning_rate is not None:
+            layer = trace.layers[number].layer
+            is_plain = (
+                getattr(layer, "learning_rate_multiplier", 1) == 1
+                and getattr(layer, "kernel_constraint", None) is None
+            )
             lines = step_formulas(
                 write, trace.optimizer, symbol, w, g, state, trace.learning_rate, trace.step, after,
-                with_symbols=with_symbols,
+                is_plain=is_plain, with_symbols=with_symbols,
             )  # fmt: skip
         if lines is not None:
             yield from lines

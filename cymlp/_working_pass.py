@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp._formulas import activation_formula, agree, loss_formula, slope_formula
+from cymlp._formulas import (
+    activation_formula,
+    agree,
+    is_error,
+    loss_formula,
+    slope_formula,
+)
 from cymlp._notation import Notation
 from cymlp._render import Line, Section
 from cymlp._symbols import Symbols, heading
@@ -178,7 +184,11 @@ class Pass:
         write = self.write
         assert self.trace.targets is not None
         y, t = self.outputs(number), self.trace.targets[self.sample]
-        if y.shape != t.shape or not agree(float(y[j]) - float(t[j]), float(found)):
+        if y.shape != t.shape or not is_error(
+            self.trace.loss_function, self.trace.is_fused, y[j], t[j]
+        ):
+            return []
+        if not agree(float(y[j]) - float(t[j]), float(found), y[j], t[j]):
             return []
         in_symbols = f"{self.symbols.output(number, j)} - {write.symbol('target')}"
         return [in_symbols, write.difference(y[j], t[j])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import numpy as np
 
 from cymlp import _render, _validate, trace_page
 from cymlp._notation import Latex, Notation, Text
-from cymlp._working import Section, working
+from cymlp._render import Section
+from cymlp._working import working
 from cymlp.activations import BaseActivation
 from cymlp.layers import Activation, Dense, Layer
 from cymlp.losses import Loss
@@ -310,7 +311,7 @@ class Trace:
           J1 = I1*w(I1,J1) + I2*w(I2,J1) + b(J1) = 1*2 + 2*(-1) + 0.5 = 0.5
           relu(J1) = max(0.5, 0) = 0.5
         """
-        return _render.as_text(self._working(Text, digits, most))
+        return self._rendered(_render.as_text, Text, digits, most)
 
     def to_markdown(self, *, digits: int = 6, most: int = 8) -> str:
         """Return the working as Markdown, its equations as TeX between dollar signs.
@@ -331,10 +332,12 @@ class Trace:
         TypeError, ValueError
             If an argument is not what it must be.
         """
-        return _render.as_markdown(self._working(Latex, digits, most))
+        return self._rendered(_render.as_markdown, Latex, digits, most)
 
     def to_latex(self, *, digits: int = 6, most: int = 8) -> str:
         """Return the working as a LaTeX document, which compiles as it stands.
+
+        Names with other letters than Latin ones need XeLaTeX or LuaLaTeX, and a font that has them.
 
         Parameters
         ----------
@@ -350,12 +353,19 @@ class Trace:
         TypeError, ValueError
             If an argument is not what it must be.
         """
-        return _render.as_latex(self._working(Latex, digits, most))
+        return self._rendered(_render.as_latex, Latex, digits, most)
 
-    def _working(self, notation: type[Notation], digits: int, most: int) -> Iterator[Section]:
+    def _rendered(
+        self,
+        render: Callable[[Iterable[Section]], str],
+        notation: type[Notation],
+        digits: int,
+        most: int,
+    ) -> str:
         digits = _validate.integer("digits", digits, low=1, high=17)
         most = _validate.integer("most", most, low=1)
-        return working(self, notation(digits, most))
+        with np.errstate(all="ignore"):  # numbers that overflow are shown like any other
+            return render(working(self, notation(digits, most)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trace as what JSON has: numbers, strings, lists and dictionaries.
@@ -410,7 +420,7 @@ class Trace:
         -------
         str
         """
-        text = json.dumps(self.to_dict())
+        text = json.dumps(self.to_dict(), default=_number)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -471,13 +481,18 @@ def _listed(array: np.ndarray | None) -> list[Any] | None:
     return None if array is None else array.tolist()
 
 
+def _number(value: Any) -> Any:
+    """Return a scalar of NumPy, which a setting may be, as one that JSON has."""
+    return value.item()
+
+
 def _described(spec: Any) -> dict[str, Any]:
     return {"name": spec.name, "settings": _settings(spec)}
 
 
 def _settings(spec: Any) -> dict[str, Any]:
     """Return what a description is made with; what JSON does not have as its repr."""
-    plain = (bool, int, float, str, type(None))
+    plain = (bool, int, float, str, type(None), np.number)
     return {
         f.name: value if isinstance(value, plain) else repr(value)
         for f in fields(spec)

@@ -72,7 +72,10 @@ def render(
     style = (files / "page.css").read_text(encoding="utf-8")
     described = describe(trace, _image_shape(image_shape, trace.inputs.shape[1]))
     described["title"] = title or "One step of a network"
-    data = json.dumps(described, separators=(",", ":"), allow_nan=False)
+    # Settings may be NumPy's scalars.
+    data = json.dumps(
+        described, separators=(",", ":"), allow_nan=False, default=lambda number: number.item()
+    )
     parts = {
         "title": html.escape(described["title"]),
         "policy": f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from conftest import make_net
 
 from cymlp import Sequential
 from cymlp._formulas import agree
+from cymlp.activations import Activation as OwnActivation
+from cymlp.constraints import MaxNorm
 from cymlp.layers import Dense, LayerNormalization, Residual
-from cymlp.losses import CrossEntropy
+from cymlp.losses import CrossEntropy, Huber
 from cymlp.optimizers import SGD, Adam, AdamW, RMSprop
 from cymlp.regularizers import L2
 from cymlp.setting import WORKED_EXAMPLE, explain_setting
@@ -173,8 +176,103 @@ def test_numbers_that_are_not_finite_are_written():
 
 
 def test_formulas_agree_within_rounding_alone():
-    assert agree(1.0, 1.000001) and agree(0.0, 1e-10)
-    assert not agree(1.0, 1.001) and not agree(float("nan"), 1.0)
+    assert agree(1.0, 1.000001) and agree(0.0, 0.0) and agree(0.0, 1e-7, 1.0, -1.0)
+    assert not agree(1.0, 1.001) and not agree(float("nan"), 1.0) and not agree(0.0, 1e-10)
+
+
+def test_what_is_left_out_of_a_squared_error_is_twice_its_loss():
+    net = make_net(1, [(12, "identity")], weights=[np.zeros((1, 12)), np.arange(1.0, 13)])
+    text = net.explain([1.0], [np.zeros(12)]).to_text(most=2)
+    assert "L = 1/2*((11 - 0)^2 + (12 - 0)^2 + [10 more: 385]) = 325" in text
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        (AdamW(1e-4, weight_decay=0.01), {}),
+        (SGD(1e-4, weight_decay=1e-3), {}),
+        (SGD(1e-5), {"learning_rate_multiplier": 0.1}),
+        (SGD(1e-5), {"kernel_constraint": MaxNorm(9.0)}),
+        (SGD(1e-6, clip_norm=0.1), {}),
+        (SGD(1e-6, clip_value=1e-5), {}),
+        (SGD(1e-6, clip_global_norm=0.1), {}),
+    ],
+    ids=repr,
+)
+def test_a_step_beside_a_large_weight_has_no_formula_that_is_not_its_own(optimizer, settings):
+    net = Sequential([Dense(1, **settings)], n_inputs=1, dtype="float64", random_state=0)
+    net.set_weights([[[5.0]], [0.0]])
+    net.compile(optimizer, "squared_error")
+    text = net.explain([1.0], [2.0]).to_text()
+    assert "learning_rate*" not in text and "w(I1,J1)' = 5 + " in text
+
+
+def test_epsilon_hat_is_added_to_what_is_not_corrected():
+    net = make_net(1, [(1, "identity")], weights=[[[5.0]], [0.0]])
+    net.compile(Adam(0.1, epsilon=1e-3, epsilon_hat=True), "squared_error")
+    text = re.sub(r"\n +", " ", net.explain([1.0], [5.002]).to_text())
+    assert "m_hat/(sqrt(v_hat) + epsilon/(sqrt(1 - beta_2^1)))" in text
+    assert "5 - 0.1*(-0.002)/(sqrt(4e-06) + 0.001/(sqrt(1 - 0.999^1))) = 5.00595" in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "target"),
+    [
+        ("absolute_error", 3.0, 2.0),
+        ("hinge", 0.0, 1.0),
+        ("log_cosh", 2.0, 2.0),
+        (Huber(0.5), 3.0, 2.5),
+    ],
+    ids=str,
+)
+def test_only_an_error_is_called_one(loss, output, target):
+    net = make_net(1, [(1, "identity")], loss=loss, weights=[[[0.0]], [output]])
+    assert "- target" not in net.explain([1.0], [target]).to_text()
+
+
+def test_smoothed_labels_have_no_error():
+    net = make_net(1, [(3, "softmax")], loss=CrossEntropy(label_smoothing=1e-6))
+    assert "- target" not in net.explain([1.0], 1).to_text()
+
+
+def test_sums_that_overflow_are_shown():
+    setting = {
+        "layers": [{"units": 1}],
+        "weights": [[[1.7e308]] * 20, [0.0]],
+        "sample": [1.0] * 20,
+        "target": [0.0],
+        "loss": "squared_error",
+        "learning_rate": 0.1,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trace = explain_setting(setting)
+        for write in (trace.to_text, trace.to_latex, trace.to_markdown, trace.to_html):
+            assert "inf" in write() or write == trace.to_html
+        net = make_net(1, [(2, "softmax")], weights=[[[-800.0, -900.0]], [0.0, 0.0]])
+        assert "softmax(J1) = softmax(-800) = 1" in net.explain([1.0]).to_text()
+
+
+def test_numpys_scalars_are_settings():
+    net = make_net(1, [(1, "identity")], loss=Huber(np.float32(0.5)))
+    net.compile(SGD(np.float32(0.5), clip_norm=np.float32(1)), Huber(np.float32(0.5)))
+    trace = net.explain([1.0], [2.0])
+    assert json.loads(trace.to_json())["learning_rate"] == 0.5
+    assert "<!doctype html>" in trace.to_html()
+
+
+def test_own_functions_are_called_by_their_names():
+    def quartic(y_true, y_pred):
+        return ((y_pred - y_true) ** 4).sum(axis=1), 4 * (y_pred - y_true) ** 3
+
+    trace = make_net(1, [(1, "identity")], loss=quartic).explain([1.0], [2.0])
+    assert "Loss: CustomLoss(function=quartic)." in trace.to_text()
+
+
+def test_markdown_has_no_markup_but_its_own():
+    own = OwnActivation(lambda z: z, lambda z: 1 + 0 * z, name="my<b>_f_*g*")
+    text = make_net(1, [(1, own)]).explain([1.0]).to_markdown()
+    assert r"my\<b\>\_f\_\*g\*" in text
 
 
 @pytest.fixture(scope="module")
