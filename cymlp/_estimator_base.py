@@ -248,8 +248,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _encode(self, y: Any, head: Head) -> NDArray[Any]:
         """Return checked targets as the network takes them."""
 
-    def _weigh(self, y: Any, sample_weight: Any) -> Any:
-        """Return the samples' weights, with those of their classes."""
+    def _weigh(self, y: Any, sample_weight: Any, *, as_fitted: bool = False) -> Any:
+        """Return samples' weights, with those of their classes, as they are or were in `fit`."""
         return sample_weight
 
     @abstractmethod
@@ -374,8 +374,11 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """
         check_is_fitted(self)
         network, head = self.network_, self._fitted_head()
-        if not hasattr(X, "toarray") and np.ndim(X) == 1:
-            X, y = [X], None if y is None else [y]
+        if hasattr(X, "to_frame"):  # a row of a data frame
+            X = X.to_frame().T
+            y = None if y is None else [y]
+        elif not hasattr(X, "toarray") and np.ndim(X) == 1:
+            X, y = [X], [y] if y is not None and (np.ndim(y) == 0 or len(y) != 1) else y
         if y is None:
             X = validate_data(self, X, accept_sparse=_SPARSE, reset=False, dtype=_DTYPES)
         else:
@@ -383,7 +386,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             if sample_weight is not None:
                 sample_weight = check_sample_weight(sample_weight, X)
             y = self._take_targets(y, resume=True, incremental=True)
-            sample_weight = self._weigh(y, sample_weight)
+            sample_weight = self._weigh(y, sample_weight, as_fitted=True)
             y = self._encode(y, head)
             if not network.compiled:  # as after from_sklearn
                 network = copy(network)

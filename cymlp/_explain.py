@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ __all__ = ["explain"]
 
 # Of the gradients of single samples, which are all in memory at once.
 _MOST_NUMBERS = 50_000_000
+# As many as the core takes at a time on their way back.
+_MOST_SAMPLES = 4096
 # Weighted sums by layer, after I for the inputs; L is the loss.
 _LETTERS = "JKMNPQRSTUVWXYZ"
 
@@ -56,7 +59,7 @@ def explain(
         Weights in the average over the batch.
     gradients : list of array-like, optional
         In the order and of the shapes of `Sequential.get_weights`: what to take the step with
-        instead of the gradients of this batch.
+        instead of the gradients of this batch. Not with `LBFGS`, which takes no single steps.
     names : dict of str to sequence of str, optional
         What to call the inputs and neurons: under ``"inputs"``, ``"outputs"`` or a layer's place,
         such as ``"layers[0]"``. By default inputs are I1, I2, ..., units J1, ..., K1, ..., by
@@ -70,10 +73,11 @@ def explain(
     ------
     TypeError, ValueError
         If an argument is not what it must be, before the network is built, with y also before
-        `compile`, or if there are so many samples that the gradients of each would not fit in
-        memory.
+        `compile`, or if there are more than 4096 samples, or so many that the gradients of each
+        would not fit in memory.
     RuntimeError
-        If another thread trains the network.
+        If the network is being trained: by another thread, or by the call that a callback is in
+        the middle of.
 
     Examples
     --------
@@ -98,12 +102,18 @@ def explain(
     for name, value in (("sample_weight", sample_weight), ("gradients", gradients)):
         if y is None and value is not None:
             raise ValueError(f"{name} needs y: without targets there is the forward pass alone")
+    if gradients is not None:
+        net._require_steps("explain with gradients")
     X, y = _as_batch(X, y)
     if y is None:
         x = _validate.inputs("X", X, net.dtype, net.n_inputs, net.input_scale)
         samples = Samples(x, None, None, None)
     else:
         samples = net._prepare(X, y, sample_weight)
+    if len(samples) > _MOST_SAMPLES:
+        raise ValueError(
+            f"X must be a small batch, of at most {_MOST_SAMPLES} samples, got {len(samples)}"
+        )
     if len(samples) * net.n_parameters > _MOST_NUMBERS:
         raise ValueError(
             f"X must be a small batch, got {len(samples)} samples: the gradients of each one by "
@@ -299,23 +309,29 @@ def _names_of(
         raise TypeError(f"names must be a dict of lists of names, got {type(given).__name__}")
     given = dict(given or {})
     if "outputs" in given:
-        last = anatomy.parts[-1]
-        given.setdefault(last.where, given.pop("outputs"))
+        where = _named_part(anatomy)
+        if where in given:
+            raise ValueError(
+                f"names must not have both 'outputs' and {where!r}, which are the same"
+            )
+        if where is not None:
+            given[where] = given.pop("outputs")
+    used = {str(name) for names in given.values() if _is_list(names) for name in names}
 
     def take(key: str, letter: str, count: int) -> tuple[str, ...]:
         names = given.pop(key, None)
         if names is None:
             return tuple(f"{letter}{i}" for i in range(1, count + 1))
-        names = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
-        if not isinstance(names, list) or len(names) != count:
+        if not _is_list(names) or len(names := list(names)) != count:
             found = f"{len(names)} of them" if isinstance(names, list) else repr(names)
             raise ValueError(f"names[{key!r}] must be a list of {count} names, got {found}")
-        return tuple(map(str, names))
+        return tuple(map(_printable, names))
 
+    # Letters that the user's own names begin with are left to these.
+    letters = iter([c for c in _LETTERS if not any(re.fullmatch(rf"{c}\d+", n) for n in used)])
     inputs = take("inputs", "I", net.n_inputs)
     names: list[tuple[str, ...]] = []
     called: list[tuple[str, ...]] = []  # as who reads them calls them
-    letters = iter(_LETTERS)
     for part in anatomy.parts:
         source, _ = anatomy.sources(part)
         below = inputs if source < 0 else called[source]
@@ -334,5 +350,25 @@ def _names_of(
     if given:
         known = ["inputs", "outputs", *(p.where for p in anatomy.parts
                                         if isinstance(p.layer, (Dense, Residual)))]  # fmt: skip
-        raise ValueError(f"names must have keys among {known}, got {sorted(given)}")
+        raise ValueError(f"names must have keys among {known}, got {[*given]}")
     return inputs, names
+
+
+def _named_part(anatomy: Anatomy) -> str | None:
+    """Return the place of the layer whose units the outputs are; None if they are the inputs."""
+    number = len(anatomy.parts) - 1
+    while number >= 0 and not isinstance(anatomy.parts[number].layer, (Dense, Residual)):
+        number, _ = anatomy.sources(anatomy.parts[number])
+    return anatomy.parts[number].where if number >= 0 else None
+
+
+def _is_list(names: Any) -> bool:
+    return isinstance(names, Iterable) and not isinstance(names, (str, bytes))
+
+
+def _printable(name: Any) -> str:
+    """Return a name on one line, whatever does not print as its code."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(str(name).split())
+    )

@@ -439,11 +439,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _decode(self, y: NDArray[np.intp]) -> NDArray[Any]:
         return y if y.ndim == 2 else self.classes_[y]
 
-    def _weigh(self, y: NDArray[np.intp], sample_weight: Any) -> Any:
+    def _weigh(self, y: NDArray[np.intp], sample_weight: Any, *, as_fitted: bool = False) -> Any:
         if self.class_weight is None:
             return sample_weight
-        weight = compute_sample_weight(self.class_weight, self._decode(y))
+        if self.class_weight != "balanced":
+            weight = compute_sample_weight(self.class_weight, self._decode(y))
+        elif as_fitted:
+            weight = self._balanced_weight(y)
+        else:
+            weight = compute_sample_weight("balanced", self._decode(y))
+            self._class_counts = (
+                np.bincount(y, minlength=len(self.classes_)) if y.ndim == 1 else None
+            )
         return weight if sample_weight is None else weight * sample_weight
+
+    def _balanced_weight(self, y: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the weights that samples of these classes had in `fit`."""
+        counts = getattr(self, "_class_counts", None)
+        if counts is None:
+            raise ValueError(
+                "class_weight='balanced' must have been fitted with, by class labels, for explain "
+                "to know the weights; pass sample_weight, with class_weight=None"
+            )
+        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return weights[y]
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
         """Turn output activations into targets as `_take_targets` returns them."""
@@ -715,7 +734,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _fitted_head(self) -> Head:
         """Return what `_head` did in `fit`."""
-        return self._head(np.empty((0, self.n_outputs_)))
+        return self._head(
+            np.empty((0, 1 if isinstance(self._levels(), tuple) else self.n_outputs_))
+        )
 
     def _encode(self, y: NDArray[Any], head: Head) -> NDArray[Any]:
         return y

@@ -430,6 +430,34 @@ def test_networks_that_cannot_be_explained():
         cymlp.explain(wide, np.zeros((100, 1000)))
 
 
+def test_outputs_are_the_units_that_the_last_layer_shows():
+    net = Sequential([Dense(2), Activation("softmax")], n_inputs=1, random_state=0)
+    trace = net.explain([1.0], names={"outputs": ["no", "yes"]})
+    assert trace.layers[-1].output_names == ("softmax(no)", "softmax(yes)")
+    with pytest.raises(ValueError, match="must not have both 'outputs' and"):
+        net.explain([1.0], names={"outputs": ["no", "yes"], "layers[0]": ["a", "b"]})
+    with pytest.raises(ValueError, match="names must have keys among"):
+        net.explain([1.0], names={5: [1], "zz": [2]})
+
+
+def test_names_that_do_not_print_or_that_units_have():
+    net = make_net(3, [(1, "identity")])
+    trace = net.explain([1.0, 2.0, 3.0], names={"inputs": ["J1", "a\n\n b", "\x1b[2J\ud800"]})
+    assert trace.input_names == ("J1", "a b", "\\x1b[2J\\ud800")
+    assert trace.layers[0].names == ("K1",)
+    for text in (trace.to_text(), trace.to_latex(), trace.to_markdown(), trace.to_html()):
+        assert "\x1b" not in text and text.encode()
+
+
+def test_too_many_samples_are_refused_at_once():
+    net = make_net(1, [(1, "relu")])
+    with pytest.raises(ValueError, match="at most 4096 samples, got 4097"):
+        net.explain(np.ones((4097, 1)))
+    net.compile(LBFGS(), "squared_error")
+    with pytest.raises(ValueError, match="LBFGS"):
+        net.explain([1.0], [1.0], gradients=[[[1.0]], [0.0]])
+
+
 @pytest.mark.parametrize("digits", [0, 18, 2.5])
 def test_bad_digits(digits):
     trace = make_net(1, [(1, "identity")]).explain([1.0])
@@ -510,3 +538,32 @@ def test_estimators_weigh_classes_and_have_a_step_after_conversion():
     np.testing.assert_array_equal(clf.explain(X[:2], y[:2]).targets, y[:2])
     with pytest.raises(NotFittedError):
         MLPClassifier().explain(X)
+
+
+def test_estimators_explain_quantiles_balanced_classes_and_rows_of_frames():
+    pytest.importorskip("sklearn")
+    from cymlp import MLPClassifier, MLPRegressor
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 3)), (np.arange(60) % 6 == 0).astype(int)
+    levels = MLPRegressor(
+        hidden_layer_sizes=(4,), loss="quantile", quantile=[0.1, 0.5, 0.9], max_iter=3
+    )
+    levels.set_params(random_state=0).fit(X, X[:, 0])
+    np.testing.assert_array_equal(
+        np.sort(levels.explain(X[:2], X[:2, 0]).layers[-1].activation),
+        levels.predict_quantiles(X[:2]),
+    )
+    assert levels.explain(X[0], X[0, 0]).loss > 0
+    clf = MLPClassifier((4,), class_weight="balanced", max_iter=3, random_state=0).fit(X, y)
+    np.testing.assert_allclose(clf.explain(X[:3], y[:3]).sample_weight, [3.0, 0.6, 0.6])
+    np.testing.assert_allclose(clf.explain(X[1:3], y[1:3]).sample_weight, [0.6, 0.6])
+    assert clf.explain(X[0], [1]).loss == clf.explain(X[0], 1).loss
+    never = MLPClassifier((4,), max_iter=3, random_state=0).fit(X, y)
+    never.class_weight = "balanced"
+    with pytest.raises(ValueError, match="class_weight='balanced' must have been fitted with"):
+        never.explain(X[0], 1)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["a", "b", "c"])
+    clf.fit(frame, y)
+    assert clf.explain(frame.iloc[0], y[0]).input_names == ("a", "b", "c")
