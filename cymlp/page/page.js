@@ -19,6 +19,7 @@ const view = {
 const chosenUnits = new Map();
 let shown = [];
 let drawing = null;
+let builtWidth = 0; // of its place, when it was drawn
 let selection = null; // by click or focus
 let hovered = null; // shown instead, as long as the pointer is over it
 let learningRate = null;
@@ -162,7 +163,8 @@ function rebuild() {
   const focused = document.activeElement?.closest?.("[role=option]");
   const focusedKey = focused && [...(drawing?.parts ?? [])].find(([, { element }]) =>
     element === focused)?.[0];
-  const available = Math.max(container.clientWidth, 280);
+  builtWidth = container.clientWidth;
+  const available = Math.max(builtWidth, 280);
   shown = chooseUnits(view, chosenUnits, available < NARROW);
   const layout = layoutOf(shown, available, view.model.targets !== null);
   drawing = drawNetwork(view, shown, layout);
@@ -297,11 +299,9 @@ function listenToButtons() {
 }
 
 function listenToWindow() {
-  let width = byId("drawing").clientWidth;
+  // The first drawing may itself have made the page so long that a scroll bar narrows it.
   new ResizeObserver(() => {
-    if (byId("drawing").clientWidth === width) return;
-    width = byId("drawing").clientWidth;
-    rebuild();
+    if (byId("drawing").clientWidth !== builtWidth) rebuild();
   }).observe(byId("drawing"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
   // Paper has no way to open what is closed.

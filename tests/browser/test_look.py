@@ -53,6 +53,17 @@ def test_drawing_is_within_its_place(open_page, width):
         assert too_wide == []
 
 
+def test_drawing_follows_the_width_of_its_place(open_page):
+    page = open_page(worked_trace(), width=1280)
+    # A scroll bar that comes with the first drawing narrows its place by as little as this.
+    for width in (1264, 900, 360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("""() => {
+          const place = document.getElementById("drawing");
+          return place.firstElementChild.getAttribute("width") === `${place.clientWidth}`;
+        }""")
+
+
 def test_follows_the_system_and_the_button(open_page):
     page = open_page(worked_trace(), color_scheme="light")
     assert brightness(page) > 200
