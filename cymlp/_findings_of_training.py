@@ -30,6 +30,9 @@ _VANISHING = 1e-3
 # with such steps stands still where another one's are a hundred times as large.
 _LARGE_UPDATE, _SMALL_UPDATE, _ORDINARY_UPDATE = 0.1, 1e-6, 1e-4
 
+# Of the largest weight: rounding, which Adam makes more of, takes units apart by less.
+_ROUNDING = 1e-3
+
 # Of the loss before: less of a fall than this is none; a loss that is far off falls; with so much
 # of a fall another learning rate is better.
 _PROGRESS, _FALLING, _CLEAR_PROGRESS = 0.01, 0.1, 0.05
@@ -71,21 +74,37 @@ def of_outputs(before: Sequential, after: Sequential, probe: Samples) -> Iterato
         )
 
 
-def of_identical_units(net: Sequential) -> Iterator[Finding]:
-    """Look for kernels whose columns are all the same."""
-    for path, kernel in zip(net.parameter_names(), net.get_weights(), strict=True):
-        n_units = kernel.shape[-1]
-        if kernel.ndim != 2 or n_units == 1 or layer_of(path) == f"layers[{len(net.layers) - 1}]":
+def of_identical_units(before: Sequential, after: Sequential, probe: Samples) -> Iterator[Finding]:
+    """Look for kernels whose columns were all the same, are so after training, and stay so.
+
+    Outgoing weights that differ, or dropout, take units with the same weights apart.
+    """
+    last = f"layers[{len(before.layers) - 1}]"
+    with np.errstate(all="ignore"):
+        _, gradients = after._network.gradients(after._describe(probe), False, 0)
+    for parameter, old, new in zip(
+        after._parameters("diagnose"), before.get_weights(), after.get_weights(), strict=True
+    ):
+        n_units = old.shape[-1]
+        if old.ndim != 2 or n_units == 1 or layer_of(parameter.path) == last:
             continue
-        if (kernel == kernel[:, :1]).all():
+        if not parameter.is_trained or not (old == old[:, :1]).all():
+            continue
+        if _are_alike(new) and _are_alike(gradients[parameter.op, parameter.name]):
             yield problem(
                 "identical_units",
-                path.rpartition(".")[0],
-                f"All {n_units} units begin with the same weights: they get the same derivatives "
-                "and stay the same, as one unit would.",
+                parameter.path.rpartition(".")[0],
+                f"All {n_units} units begin with the same weights and get the same derivatives: "
+                "they stay the same, as one unit would.",
                 "An initializer that draws them, such as glorot_uniform.",
                 n_units=n_units,
             )
+
+
+def _are_alike(columns: np.ndarray) -> bool:
+    """Whether columns are the same but for rounding."""
+    columns = np.asarray(columns, np.float64)
+    return bool((np.abs(columns - columns[:, :1]) <= _ROUNDING * np.abs(columns).max()).all())
 
 
 def of_layers(layers: list[LayerStatistics]) -> Iterator[Finding]:

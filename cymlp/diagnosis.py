@@ -156,7 +156,7 @@ def diagnose(
     ``unscaled_target``     targets of a regression far from size 1
     ``dead_relu``           units that are 0 for every sample
     ``saturated``           a sigmoid, tanh or softmax at its flat ends
-    ``identical_units``     units with the same weights, which stay the same
+    ``identical_units``     units with the same weights, which training leaves so
     ``vanishing_deltas``    deltas of the first layers far below those of the last
     ``exploding_deltas``    deltas of the first layers far above those of the last
     ``large_updates``       steps of more than a tenth of the weights
@@ -211,7 +211,8 @@ def diagnose(
         rows = rows[samples.weight[rows] > 0] if samples.weight[rows].any() else rows
     probe = plain_rows(samples, rows, twin, twin.dtype)
     run = trial(twin, samples, probe, n_batches, batch_size)
-    layers = layer_statistics(run.net if run.is_finite else twin, probe, run.updates)
+    left = run.net if run.is_finite else twin
+    layers = layer_statistics(left, probe, run.updates)
 
     def retry(learning_rate: float) -> Trial:
         return trial(twin, samples, probe, n_batches, batch_size, learning_rate)
@@ -219,8 +220,8 @@ def diagnose(
     found = [
         *of_inputs(twin, probe),
         *of_targets(twin, probe),
-        *of_outputs(twin, run.net if run.is_finite else twin, probe),
-        *of_identical_units(twin),
+        *of_outputs(twin, left, probe),
+        *of_identical_units(twin, left, probe),
         *of_layers(layers),
         *of_deltas(layers),
         *of_training(twin, probe, run, retry),

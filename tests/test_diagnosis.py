@@ -307,11 +307,41 @@ def test_exploding_deltas():
 
 
 def test_identical_units():
-    net = regressor(Dense(16, "tanh", kernel_initializer=Constant(0.1)))
-    finding = found(diagnose(net, X, Y), "identical_units", where="layers[0]")
-    assert finding.numbers == {"n_units": 16}
+    same = Dense(17, "tanh", kernel_initializer=Constant(0.1))
+    ones = Dense(1, kernel_initializer=Constant(1.0))
+    finding = found(diagnose(compiled([same, ones]), X, Y), "identical_units", where="layers[0]")
+    assert finding.numbers == {"n_units": 17}
+    zeros = Dense(6, "tanh", kernel_initializer="zeros")
+    net = compiled([zeros, Dense(1, kernel_initializer="zeros")], optimizer=SGD(0.01))
+    found(diagnose(net, X, Y), "identical_units", where="layers[0]")
     net = compiled([Dense(8), Dense(3, "softmax", kernel_initializer="zeros")], "cross_entropy")
     assert "identical_units" not in kinds(diagnose(net, X, LABELS)), "of outputs it does no harm"
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(6, "tanh", kernel_initializer="zeros"), Dense(1)],
+        [Dense(6, "tanh", kernel_initializer=Constant(0.1)), Dense(1)],
+        [
+            Dense(16, "tanh"),
+            Residual([Dense(8, "relu"), Dense(16, kernel_initializer="zeros")]),
+            Dense(1),
+        ],
+    ],
+    ids=["zeros", "constant", "residual"],
+)
+@pytest.mark.parametrize("optimizer", ["adam", SGD(0.05), SGD(1e-12)], ids=str)
+def test_units_that_training_takes_apart(layers, optimizer):
+    net = compiled(layers, optimizer=optimizer)
+    assert "identical_units" not in kinds(diagnose(net, X, Y))
+
+
+def test_units_that_dropout_takes_apart():
+    same = Constant(0.1)
+    layers = [Dense(6, "tanh", kernel_initializer=same), Dropout(0.5)]
+    net = compiled([*layers, Dense(1, kernel_initializer=same)])
+    assert "identical_units" not in kinds(diagnose(net, X, Y))
 
 
 def test_large_updates():
