@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cymlp.activations import ELU, BaseActivation, LeakyReLU
 from cymlp.activations import Activation as OwnActivation
 from cymlp.data import Samples
 from cymlp.layers import BatchNormalization, LayerNormalization
-from cymlp.losses import CustomLoss, Loss
+from cymlp.losses import CustomLoss, Gamma, Loss, Poisson, Tweedie
 from cymlp.model import Sequential
 
 __all__ = ["of_inputs", "of_targets"]
@@ -32,6 +32,8 @@ _NOTHING = 0.1
 _LARGE_TARGET = 100.0
 # A classifier that always says the same is right this often.
 _IMBALANCED = 0.9
+# Losses to which 0 and 1 are numbers, or may be.
+_NOT_OF_CLASSES = (*OF_NUMBERS, CustomLoss, Gamma, Poisson, Tweedie)
 
 # What outputs lie between. ReLU reaches its 0, the others their bounds or as near as makes none.
 _RANGES = {
@@ -149,16 +151,19 @@ def of_targets(net: Sequential, probe: Samples) -> Iterator[Finding]:
             value=np.ravel(targets)[0],
         )
         return
-    shares = _class_shares(targets, probe.labels is not None, net.loss)
-    if shares is not None and shares.max() > _IMBALANCED:
-        common = int(shares.argmax())
+    classes = _classes(targets, net.loss)
+    shares = np.zeros(0) if classes is None else np.bincount(classes[0]) / len(targets)
+    if classes is not None and shares.max() > _IMBALANCED:
+        common = classes[1][int(shares.argmax())]
+        cure = 'fit(class_weight="balanced")'
+        if probe.values is not None and (targets == -1).any():
+            cure = "a larger sample_weight for the others"
         yield warning(
             "class_imbalance",
             "y",
             f"Class {common} has {shares.max():.1%} of the samples: always to say {common} is "
             "right that often.",
-            'Try fit(class_weight="balanced"), and judge by a metric such as "f1" or "roc_auc", '
-            "not by accuracy.",
+            f'Try {cure}, and judge by a metric such as "f1" or "roc_auc", not by accuracy.',
             share=shares.max(),
             label=common,
         )
@@ -217,13 +222,18 @@ def _of_output(net: Sequential, loss: Loss, activation: BaseActivation) -> Itera
         )
 
 
-def _class_shares(targets: np.ndarray, are_labels: bool, loss: Loss) -> np.ndarray | None:
-    """Return the share of each class; None where there are none."""
-    if are_labels:
-        return np.bincount(targets) / len(targets)
-    if isinstance(loss, CustomLoss) or not np.isin(targets, (-1, 0, 1)).all():
+def _classes(targets: np.ndarray, loss: Loss) -> tuple[np.ndarray, Sequence[int]] | None:
+    """Return each sample's class, as the place of its label, and the labels; None without any."""
+    if targets.ndim == 1:
+        return targets, range(int(targets.max()) + 1)
+    if isinstance(loss, _NOT_OF_CLASSES):
         return None
-    positive = targets > 0
+    low = -1 if targets.min() < 0 else 0
+    if not np.isin(targets, (low, 1)).all():
+        return None
+    is_one = targets == 1
     if targets.shape[1] == 1:
-        return np.array([1 - positive.mean(), positive.mean()])
-    return positive.mean(axis=0) if (positive.sum(axis=1) == 1).all() else None
+        return is_one[:, 0].astype(np.intp), (low, 1)
+    if (is_one.sum(axis=1) == 1).all():
+        return is_one.argmax(axis=1), range(targets.shape[1])
+    return None

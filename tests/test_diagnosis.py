@@ -242,6 +242,50 @@ def test_imbalanced_classes(form):
     assert "class_weight" in finding.advice
 
 
+@pytest.mark.parametrize(
+    ("loss", "n_outputs", "y", "label", "is_weighted"),
+    [
+        ("hinge", 1, np.where(X[:, 0] > 2, 1, -1), -1, False),
+        ("hinge", 1, np.where(X[:, 0] > 2, -1, 1), 1, False),
+        ("hinge", 1, np.where(X[:, 0] > 2, 1, 0), 0, True),
+        ("hinge", 3, 2 * np.eye(3)[np.where(X[:, 0] > 2, 0, 2)] - 1, 2, False),
+        ("hinge", 3, np.where(X[:, 0] > 2, 0, 2), 2, True),
+        ("focal", 1, np.where(X[:, 0] > 2, 0, 1), 1, True),
+    ],
+)
+def test_the_label_of_imbalanced_classes(loss, n_outputs, y, label, is_weighted):
+    activation = "sigmoid" if loss == "focal" else "identity"
+    net = compiled([Dense(8, "relu"), Dense(n_outputs, activation)], loss)
+    finding = found(diagnose(net, X, y), "class_imbalance", "warning", "y")
+    assert finding.numbers["label"] == label
+    assert finding.message.startswith(f"Class {label} has")
+    assert f"always to say {label} is" in finding.message
+    assert ("class_weight" in finding.advice) == is_weighted
+    if is_weighted:
+        net.fit(X, y, class_weight="balanced", verbose=0)
+    else:
+        with pytest.raises(ValueError, match="class_weight needs"):
+            net.fit(X, y, class_weight="balanced", verbose=0)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "absolute_error", "tweedie"])
+def test_numbers_are_no_classes(loss):
+    activation = "exponential" if loss in ("poisson", "tweedie") else "identity"
+    counts = np.where(X[:, 0] > 2, 1, 0)
+    net = compiled([Dense(8, "relu"), Dense(1, activation)], loss)
+    assert "class_imbalance" not in kinds(diagnose(net, X, counts))
+
+
+def test_three_values_of_one_output_are_no_classes():
+    y = np.r_[np.full(192, -1), np.full(192, 0), np.full(16, 1)]
+    net = compiled([Dense(8, "relu"), Dense(1, "tanh")])
+    assert "class_imbalance" not in kinds(diagnose(net, X, y))
+    net = compiled(
+        [Dense(8, "relu"), Dense(1)], lambda t, p: ((p - t).sum(axis=1) ** 2, 2 * (p - t))
+    )
+    assert "class_imbalance" not in kinds(diagnose(net, X, y))
+
+
 def test_large_targets():
     finding = found(diagnose(regressor(), X, 1e4 + 500 * Y), "unscaled_target", "warning", "y")
     assert finding.numbers["std"] == pytest.approx(500 * Y.std(), rel=1e-4)
