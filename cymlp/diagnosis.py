@@ -139,8 +139,9 @@ def diagnose(
     -----
     Up to 1000 samples, drawn at random, are looked at, and the layers of the network, not those
     within `Residual` layers. Progress is a loss that falls clearly or is below that of the best
-    constant outputs, which is known for squared error, cross-entropy and binary cross-entropy.
-    Where there is none or the loss diverges, further copies try other learning rates. Batch
+    constant outputs, which is known for squared and absolute error, quantiles, Poisson, gamma and
+    Tweedie, cross-entropy and binary cross-entropy. Where there is none, where no step moves a
+    layer or the loss diverges, further copies try other learning rates. Batch
     normalization takes the moments of the samples that are looked at; dropout does nothing but in
     the batches.
 
@@ -161,6 +162,7 @@ def diagnose(
     ``exploding_deltas``    deltas of the first layers far above those of the last
     ``large_updates``       steps of more than a tenth of the weights
     ``small_updates``       steps of a layer far below those of another one
+    ``nothing_trained``     no layer with parameters that are trained
     ``diverging``           a loss that grows or is not finite
     ``small_learning_rate`` no progress, but with a larger learning rate
     ``large_learning_rate`` no progress, but with a smaller learning rate

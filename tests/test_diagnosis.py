@@ -9,6 +9,7 @@ import pytest
 from conftest import assert_bitwise_equal
 
 from cymlp import DivergenceWarning, Sequential, check_gradients, diagnose
+from cymlp._findings_of_training import _bounds
 from cymlp._measures import layer_statistics
 from cymlp._probe import plain_rows, prepared
 from cymlp.activations import Activation as OwnActivation
@@ -21,6 +22,7 @@ from cymlp.layers import (
     LayerNormalization,
     Residual,
 )
+from cymlp.losses import Quantile, SquaredError
 from cymlp.optimizers import LBFGS, SGD, Adam, Rprop
 from cymlp.regularizers import L2
 from cymlp.schedules import CosineDecay
@@ -436,6 +438,122 @@ def test_a_learning_rate_that_is_too_small():
     finding = found(diagnose(net, X, Y), "small_learning_rate", where="optimizer")
     assert finding.numbers["update"] < 1e-4
     assert finding.advice.startswith("With 0.1 the same steps bring the loss to ")
+
+
+@pytest.mark.parametrize("rate", [1e-8, 1e-12, 1e-30])
+@pytest.mark.parametrize("start", [0.0, 5.0])
+def test_a_learning_rate_that_moves_nothing(rate, start):
+    """Wherever the loss stands: below that of constant outputs too."""
+    net = regressor(optimizer=SGD(0.05))
+    net.fit(X, Y, epochs=3, verbose=0)
+    assert np.mean((net.predict(X)[:, 0] - Y) ** 2) < np.var(Y)
+    net.learning_rate = rate
+    finding = found(diagnose(net, X, Y + start), "small_learning_rate", where="optimizer")
+    assert finding.numbers["update"] < 1e-6
+    assert finding.advice.startswith(("With 0.1 the same", "With 0.01 the same"))
+
+
+def test_what_was_tried_is_said():
+    labels = np.random.default_rng(1).integers(0, 3, 400)
+    layer = Dense(3, "softmax", kernel_initializer="zeros")
+    net = compiled([Dense(3, trainable=False), layer], "cross_entropy", SGD(1e-9))
+    finding = found(diagnose(net, np.zeros_like(X), labels), "no_progress")
+    assert (
+        "Learning rates of 1e-10, 1e-08, 1e-07, 1e-05, 0.001, 0.01, 0.1 in the" in finding.message
+    )
+    net = compiled([layer], "cross_entropy", "sgd")
+    finding = found(diagnose(net, np.zeros_like(X), labels), "no_progress")
+    assert "in the place of 0.01 make it no better" in finding.message
+
+
+def test_a_schedule_that_moves_nothing():
+    net = regressor(optimizer=SGD(0.05), n_inputs=6)
+    net.fit(X, Y, epochs=3, verbose=0)
+    other = regressor(optimizer=SGD(CosineDecay(1e-12, 1000)), n_inputs=6)
+    other.set_weights(net.get_weights())
+    finding = found(diagnose(other, X, Y), "no_progress", "warning", "optimizer")
+    assert "a step changes weights by up to" in finding.message
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_a_network_without_trained_layers(epochs):
+    other = regressor(Dense(8, "tanh"), n_inputs=6)
+    other.fit(X, Y, epochs=epochs, verbose=0)
+    net = compiled([Dense(8, "tanh", trainable=False), Dense(1, trainable=False)], n_inputs=6)
+    net.set_weights(other.get_weights())
+    diagnosis = diagnose(net, X, Y)
+    found(diagnosis, "nothing_trained", where="layers")
+    assert "no_progress" not in kinds(diagnosis)
+
+
+COUNTS = np.round(np.exp(X[:, 0] / 2 + 1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "y"),
+    [
+        ("poisson", "exponential", COUNTS),
+        ("poisson", "exponential", 100 * COUNTS),
+        ("gamma", "exponential", np.exp(X[:, 0]) / 100),
+        ("tweedie", "exponential", COUNTS),
+        ("absolute_error", "identity", X[:, 0]),
+        (Quantile(0.9), "identity", X[:, 0]),
+        (Quantile((0.1, 0.5, 0.9)), "identity", X[:, 0]),
+    ],
+)
+def test_a_network_that_has_learnt_all_there_is(loss, activation, y):
+    n_outputs = len(loss.levels) if loss == Quantile((0.1, 0.5, 0.9)) else 1
+    net = compiled([Dense(n_outputs, activation)], loss, Adam(0.05))
+    net.fit(X, y, epochs=200, verbose=0)
+    assert set(kinds(diagnose(net, X, y))) <= {"unscaled_target"}
+
+
+@pytest.mark.parametrize("loss", ["huber", "log_cosh"])
+def test_advice_for_a_trained_network_of_unknown_chance_is_soft(loss):
+    y = X[:, 0] + RNG.standard_normal(400)
+    net = compiled([Dense(1)], loss)
+    assert diagnose(net, X, y).healthy
+    net.fit(X, y, epochs=300, verbose=0)
+    finding = found(diagnose(net, X, y), "no_progress", "warning")
+    assert "depend on X" not in finding.advice
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(1.0, 401)])
+def test_the_loss_of_the_best_constants(weight):
+    """No other constant has less, and none is below that of the targets themselves."""
+    shares = np.exp(X[:, :3]) / np.exp(X[:, :3]).sum(axis=1, keepdims=True)
+    for loss, y in (
+        ("squared_error", X[:, :2]),
+        ("absolute_error", X[:, :2]),
+        (Quantile((0.1, 0.8)), X[:, :1]),
+        ("poisson", COUNTS),
+        ("gamma", COUNTS + 1),
+        ("tweedie", COUNTS),
+        ("cross_entropy", shares),
+        ("binary_cross_entropy", shares),
+    ):
+        n = 2 if isinstance(loss, Quantile) else y.reshape(400, -1).shape[1]
+        net = compiled([Dense(n, kernel_initializer="zeros")], loss, n_inputs=6, dtype="float64")
+        twin, samples = prepared("diagnose", net, X, y, weight)
+        probe = plain_rows(samples, np.arange(400), twin, twin.dtype)
+        chance, floor = _bounds(twin, probe)
+        assert floor < chance
+        kernel = np.zeros((6, n))
+        losses = []
+        values = (
+            np.unique(probe.values) if n == 1 else np.quantile(probe.values, np.linspace(0, 1, 60))
+        )
+        for value in values:
+            net.set_weights([kernel, np.full(n, value)])
+            losses.append(net.evaluate(X, y, weight)["loss"])
+        if loss != "cross_entropy":  # whose constants are no probabilities
+            assert chance <= min(losses) + 1e-12
+        mean = np.average(probe.values, axis=0, weights=weight)
+        net.set_weights([kernel, mean])
+        at_mean = net.evaluate(X, y, weight)["loss"]
+        assert chance == pytest.approx(at_mean, rel=1e-9) or (
+            not isinstance(twin.loss, SquaredError) and chance < at_mean
+        )
 
 
 def test_a_learning_rate_that_is_too_large_without_diverging():
