@@ -57,15 +57,14 @@ _TAKES = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "exponential": (0.0, mat
 
 def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
     """Look at the columns of X as they come into the network."""
-    raw = np.asarray(probe.x, np.float64)
-    x = raw * net.input_scale
-    mean, std, spread = x.mean(axis=0), x.std(axis=0), np.ptp(x, axis=0)
+    raw = np.asarray(probe.x)
+    mean, std, spread = _columns(raw, net.input_scale)
     size, varies = np.sqrt(mean**2 + std**2), spread > 0
     advice = (
         "Scale X: fit a StandardScaler on the training samples, or subtract each column's mean and "
         "divide by its standard deviation."
     )
-    if raw.min() >= 0 and raw.max() <= 255 and (raw == np.round(raw)).all():
+    if raw.min() >= 0 and raw.max() <= 255 and all((row == np.round(row)).all() for row in raw):
         advice = (
             "If X are pixels of 0 to 255, Sequential(..., input_scale=1 / 255) takes them as "
             "numbers from 0 to 1, without a copy. Else fit a StandardScaler."
@@ -80,7 +79,7 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield problem(
             "unscaled_inputs",
             "X",
-            f"{large.sum()} of {x.shape[1]} inputs are far from mean 0 and standard deviation 1: "
+            f"{large.sum()} of {raw.shape[1]} inputs are far from mean 0 and standard deviation 1: "
             f"column {worst} has mean {mean[worst]:.3g} and standard deviation {std[worst]:.3g}.",
             advice,
             n_columns=large.sum(),
@@ -92,7 +91,7 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield warning(
             "unscaled_inputs",
             "X",
-            f"{off_centre.sum()} of {x.shape[1]} inputs hardly vary around a mean far from 0: "
+            f"{off_centre.sum()} of {raw.shape[1]} inputs hardly vary around a mean far from 0: "
             f"column {worst} has mean {mean[worst]:.3g} and standard deviation {std[worst]:.3g}.",
             advice,
             n_columns=off_centre.sum(),
@@ -104,8 +103,8 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield warning(
             "unscaled_inputs",
             "X",
-            f"{small.sum()} of {x.shape[1]} inputs are too small to be heard: column {worst} has a "
-            f"range of {spread[worst]:.3g}, the widest one of {spread.max():.3g}.",
+            f"{small.sum()} of {raw.shape[1]} inputs are too small to be heard: column {worst} has "
+            f"a range of {spread[worst]:.3g}, the widest one of {spread.max():.3g}.",
             advice,
             n_columns=small.sum(),
             range=spread[worst],
@@ -119,11 +118,21 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield (warning if varies.any() else problem)(
             "constant_inputs",
             "X",
-            f"{len(constant)} of {x.shape[1]} inputs (columns {some}) have the same value in all "
-            f"{len(x):,} samples that were looked at.",
+            f"{len(constant)} of {raw.shape[1]} inputs (columns {some}) have the same value in all "
+            f"{len(raw):,} samples that were looked at.",
             "Leave out columns that say nothing; layers have a bias already.",
             n_columns=len(constant),
         )
+
+
+def _columns(raw: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, standard deviation and range of each column in float64, row by row."""
+    mean = raw.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for row in raw:
+        squares += np.square(row - mean)
+    spread = raw.max(axis=0).astype(np.float64) - raw.min(axis=0)
+    return scale * mean, scale * np.sqrt(squares / len(raw)), scale * spread
 
 
 def _range_of(activation: BaseActivation) -> tuple[float, float]:

@@ -26,6 +26,8 @@ __all__ = ["Diagnosis", "Finding", "LayerStatistics", "diagnose"]
 
 # Samples that are looked at: shares of them are right to some percent.
 _PROBED = 1000
+# Of samples with thousands of inputs fewer, but not below a hundred: zeros take memory too.
+_FEWEST, _NUMBERS = 100, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,18 @@ def diagnose(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it must be, or before `compile`.
+        If an argument is not what it must be, before `compile`, or if the samples that are
+        looked at have more than 50 million inputs in all.
 
     Notes
     -----
-    Up to 1000 samples, drawn at random, are looked at, and the layers of the network, not those
-    within `Residual` layers. Progress is a loss that falls clearly or is below that of the best
-    constant outputs, which is known for squared and absolute error, quantiles, Poisson, gamma and
-    Tweedie, cross-entropy and binary cross-entropy. Where there is none, where no step moves a
-    layer or the loss diverges, further copies try other learning rates. Batch
-    normalization takes the moments of the samples that are looked at; dropout does nothing but in
-    the batches.
+    Up to 1000 samples, drawn at random, are looked at, fewer of more than 5000 inputs, and the
+    layers of the network, not those within `Residual` layers. Progress is a loss that falls clearly
+    or is below that of the best constant outputs, which is known for squared and absolute error,
+    quantiles, Poisson, gamma and Tweedie, cross-entropy and binary cross-entropy. Where there is
+    none, where no step moves a layer or the loss diverges, further copies try other learning rates.
+    Batch normalization takes the moments of the samples that are looked at; dropout does nothing
+    but in the batches.
 
     ======================= ========================================================
     kind                    what it means
@@ -208,7 +211,8 @@ def diagnose(
     n_batches = _validate.integer("n_batches", n_batches, low=1)
     batch_size = _validate.integer("batch_size", batch_size, low=1)
     # Of a stream of its own: the same samples are looked at every time.
-    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:_PROBED])
+    n_rows = min(_PROBED, max(_FEWEST, _NUMBERS // samples.n_inputs))
+    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:n_rows])
     if samples.weight is not None:
         rows = rows[samples.weight[rows] > 0] if samples.weight[rows].any() else rows
     probe = plain_rows(samples, rows, twin, twin.dtype)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -669,6 +670,35 @@ def test_inputs_of_any_form_are_the_same():
     net = regressor(input_scale=0.5)
     assert diagnose(net, sparse.csr_matrix(counts), Y) == expected
     assert diagnose(net, counts.astype("uint8"), Y) == expected
+
+
+@pytest.mark.parametrize("check", [diagnose, check_gradients])
+def test_sparse_inputs_are_made_dense_but_once(check):
+    """The memory of the rows that are looked at, and of one more copy, is enough."""
+    sparse = pytest.importorskip("scipy.sparse")
+    n_rows = 300
+    wide = sparse.random(n_rows, 20_000, 0.001, "csr", "float32", random_state=0)
+    y = np.asarray(wide[:, :50].sum(axis=1)).ravel()
+    net = compiled([Dense(2, "tanh"), Dense(1)], n_inputs=20_000)
+    arguments = {"n_batches": 2} if check is diagnose else {"n_checked": 2}
+    check(net, wide, y, **arguments)
+    tracemalloc.start()
+    check(net, wide, y, **arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    n_bytes = 250 * 20_000 * 4 if check is diagnose else n_rows * 20_000 * 8
+    assert n_bytes < peak < 2.7 * n_bytes
+
+
+@pytest.mark.parametrize("check", [diagnose, check_gradients])
+def test_sparse_inputs_that_do_not_fit(check):
+    sparse = pytest.importorskip("scipy.sparse")
+    huge = sparse.csr_matrix((200, 600_000), dtype="float32")
+    net = compiled([Dense(1, kernel_initializer="zeros")])
+    with pytest.raises(
+        ValueError, match=r"X must be a small batch here, got \d+ samples of 600,000"
+    ):
+        check(net, huge, np.arange(200.0))
 
 
 def test_samples_without_weight_do_not_count():
