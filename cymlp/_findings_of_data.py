@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cymlp.activations import ELU, BaseActivation, LeakyReLU
 from cymlp.activations import Activation as OwnActivation
 from cymlp.data import Samples
 from cymlp.layers import BatchNormalization, LayerNormalization
-from cymlp.losses import CustomLoss, Loss
+from cymlp.losses import CustomLoss, Gamma, Loss, Poisson, Tweedie
 from cymlp.model import Sequential
 
 __all__ = ["of_inputs", "of_targets"]
@@ -32,6 +32,8 @@ _NOTHING = 0.1
 _LARGE_TARGET = 100.0
 # A classifier that always says the same is right this often.
 _IMBALANCED = 0.9
+# Losses to which 0 and 1 are numbers, or may be.
+_NOT_OF_CLASSES = (*OF_NUMBERS, CustomLoss, Gamma, Poisson, Tweedie)
 
 # What outputs lie between. ReLU reaches its 0, the others their bounds or as near as makes none.
 _RANGES = {
@@ -55,15 +57,14 @@ _TAKES = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "exponential": (0.0, mat
 
 def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
     """Look at the columns of X as they come into the network."""
-    raw = np.asarray(probe.x, np.float64)
-    x = raw * net.input_scale
-    mean, std, spread = x.mean(axis=0), x.std(axis=0), np.ptp(x, axis=0)
+    raw = np.asarray(probe.x)
+    mean, std, spread = _columns(raw, net.input_scale)
     size, varies = np.sqrt(mean**2 + std**2), spread > 0
     advice = (
         "Scale X: fit a StandardScaler on the training samples, or subtract each column's mean and "
         "divide by its standard deviation."
     )
-    if raw.min() >= 0 and raw.max() <= 255 and (raw == np.round(raw)).all():
+    if raw.min() >= 0 and raw.max() <= 255 and all((row == np.round(row)).all() for row in raw):
         advice = (
             "If X are pixels of 0 to 255, Sequential(..., input_scale=1 / 255) takes them as "
             "numbers from 0 to 1, without a copy. Else fit a StandardScaler."
@@ -78,7 +79,7 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield problem(
             "unscaled_inputs",
             "X",
-            f"{large.sum()} of {x.shape[1]} inputs are far from mean 0 and standard deviation 1: "
+            f"{large.sum()} of {raw.shape[1]} inputs are far from mean 0 and standard deviation 1: "
             f"column {worst} has mean {mean[worst]:.3g} and standard deviation {std[worst]:.3g}.",
             advice,
             n_columns=large.sum(),
@@ -90,7 +91,7 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield warning(
             "unscaled_inputs",
             "X",
-            f"{off_centre.sum()} of {x.shape[1]} inputs hardly vary around a mean far from 0: "
+            f"{off_centre.sum()} of {raw.shape[1]} inputs hardly vary around a mean far from 0: "
             f"column {worst} has mean {mean[worst]:.3g} and standard deviation {std[worst]:.3g}.",
             advice,
             n_columns=off_centre.sum(),
@@ -102,8 +103,8 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield warning(
             "unscaled_inputs",
             "X",
-            f"{small.sum()} of {x.shape[1]} inputs are too small to be heard: column {worst} has a "
-            f"range of {spread[worst]:.3g}, the widest one of {spread.max():.3g}.",
+            f"{small.sum()} of {raw.shape[1]} inputs are too small to be heard: column {worst} has "
+            f"a range of {spread[worst]:.3g}, the widest one of {spread.max():.3g}.",
             advice,
             n_columns=small.sum(),
             range=spread[worst],
@@ -117,11 +118,21 @@ def of_inputs(net: Sequential, probe: Samples) -> Iterator[Finding]:
         yield (warning if varies.any() else problem)(
             "constant_inputs",
             "X",
-            f"{len(constant)} of {x.shape[1]} inputs (columns {some}) have the same value in all "
-            f"{len(x):,} samples that were looked at.",
+            f"{len(constant)} of {raw.shape[1]} inputs (columns {some}) have the same value in all "
+            f"{len(raw):,} samples that were looked at.",
             "Leave out columns that say nothing; layers have a bias already.",
             n_columns=len(constant),
         )
+
+
+def _columns(raw: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, standard deviation and range of each column in float64, row by row."""
+    mean = raw.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for row in raw:
+        squares += np.square(row - mean)
+    spread = raw.max(axis=0).astype(np.float64) - raw.min(axis=0)
+    return scale * mean, scale * np.sqrt(squares / len(raw)), scale * spread
 
 
 def _range_of(activation: BaseActivation) -> tuple[float, float]:
@@ -149,16 +160,19 @@ def of_targets(net: Sequential, probe: Samples) -> Iterator[Finding]:
             value=np.ravel(targets)[0],
         )
         return
-    shares = _class_shares(targets, probe.labels is not None, net.loss)
-    if shares is not None and shares.max() > _IMBALANCED:
-        common = int(shares.argmax())
+    classes = _classes(targets, net.loss)
+    shares = np.zeros(0) if classes is None else np.bincount(classes[0]) / len(targets)
+    if classes is not None and shares.max() > _IMBALANCED:
+        common = classes[1][int(shares.argmax())]
+        cure = 'fit(class_weight="balanced")'
+        if probe.values is not None and (targets == -1).any():
+            cure = "a larger sample_weight for the others"
         yield warning(
             "class_imbalance",
             "y",
             f"Class {common} has {shares.max():.1%} of the samples: always to say {common} is "
             "right that often.",
-            'Try fit(class_weight="balanced"), and judge by a metric such as "f1" or "roc_auc", '
-            "not by accuracy.",
+            f'Try {cure}, and judge by a metric such as "f1" or "roc_auc", not by accuracy.',
             share=shares.max(),
             label=common,
         )
@@ -217,13 +231,18 @@ def _of_output(net: Sequential, loss: Loss, activation: BaseActivation) -> Itera
         )
 
 
-def _class_shares(targets: np.ndarray, are_labels: bool, loss: Loss) -> np.ndarray | None:
-    """Return the share of each class; None where there are none."""
-    if are_labels:
-        return np.bincount(targets) / len(targets)
-    if isinstance(loss, CustomLoss) or not np.isin(targets, (-1, 0, 1)).all():
+def _classes(targets: np.ndarray, loss: Loss) -> tuple[np.ndarray, Sequence[int]] | None:
+    """Return each sample's class, as the place of its label, and the labels; None without any."""
+    if targets.ndim == 1:
+        return targets, range(int(targets.max()) + 1)
+    if isinstance(loss, _NOT_OF_CLASSES):
         return None
-    positive = targets > 0
+    low = -1 if targets.min() < 0 else 0
+    if not np.isin(targets, (low, 1)).all():
+        return None
+    is_one = targets == 1
     if targets.shape[1] == 1:
-        return np.array([1 - positive.mean(), positive.mean()])
-    return positive.mean(axis=0) if (positive.sum(axis=1) == 1).all() else None
+        return is_one[:, 0].astype(np.intp), (low, 1)
+    if (is_one.sum(axis=1) == 1).all():
+        return is_one.argmax(axis=1), range(targets.shape[1])
+    return None

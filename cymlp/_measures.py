@@ -104,9 +104,9 @@ class Trial:
         """Whether the loss still is a number."""
         return math.isfinite(self.after)
 
-    def fell(self, share: float) -> bool:
-        """Whether the loss fell by more than a share of what it was."""
-        return self.is_finite and self.before - self.after > share * abs(self.before)
+    def fell(self, share: float, floor: float = 0.0) -> bool:
+        """Whether the loss fell by more than a share of what it was above a floor."""
+        return self.is_finite and self.before - self.after > share * abs(self.before - floor)
 
 
 class _Watch(Callback):

@@ -17,6 +17,9 @@ from cymlp.model import Sequential
 
 __all__ = ["changed", "plain_rows", "prepared"]
 
+# Of inputs with their zeros: 400 MB in float64.
+_MOST_NUMBERS = 50_000_000
+
 
 def prepared(what: str, net: Any, X: Any, y: Any, weight: Any) -> tuple[Sequential, Samples]:
     """Return a built copy of a compiled network, and samples as it takes them.
@@ -43,13 +46,26 @@ def prepared(what: str, net: Any, X: Any, y: Any, weight: Any) -> tuple[Sequenti
 
 
 def plain_rows(samples: Samples, rows: np.ndarray, net: Sequential, dtype: Any) -> Samples:
-    """Return samples by their numbers, in a dtype and with the inputs' zeros in their places."""
+    """Return samples by their numbers, in a dtype and with the inputs' zeros in their places.
+
+    Raises
+    ------
+    ValueError
+        If that takes too much memory.
+    """
+    if len(rows) * samples.n_inputs > _MOST_NUMBERS:
+        raise ValueError(
+            f"X must be a small batch here, got {len(rows):,} samples of {samples.n_inputs:,} "
+            f"inputs: with the zeros that is more than {_MOST_NUMBERS:,} numbers"
+        )
     x = samples.inputs_at(rows)
     labels, values, weight = samples._targets(rows)
     if isinstance(x, SparseRows):
-        dense = np.zeros(x.shape)
-        dense[np.repeat(np.arange(len(x)), np.diff(x.row_starts)), x.columns] = x.values
-        x = dense / net.input_scale  # the non-zeros are multiplied by it already
+        dense = np.zeros(x.shape, dtype)
+        # The non-zeros are multiplied by the scale already.
+        given = x.values.astype(np.float64) / net.input_scale
+        dense[np.repeat(np.arange(len(x)), np.diff(x.row_starts)), x.columns] = given
+        x = dense
     return Samples(
         np.ascontiguousarray(x, dtype),
         labels,

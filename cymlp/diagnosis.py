@@ -26,6 +26,8 @@ __all__ = ["Diagnosis", "Finding", "LayerStatistics", "diagnose"]
 
 # Samples that are looked at: shares of them are right to some percent.
 _PROBED = 1000
+# Of samples with thousands of inputs fewer, but not below a hundred: zeros take memory too.
+_FEWEST, _NUMBERS = 100, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,18 @@ def diagnose(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it must be, or before `compile`.
+        If an argument is not what it must be, before `compile`, or if the samples that are
+        looked at have more than 50 million inputs in all.
 
     Notes
     -----
-    Up to 1000 samples, drawn at random, are looked at, and the layers of the network, not those
-    within `Residual` layers. Progress is a loss that falls clearly or is below that of the best
-    constant outputs, which is known for squared error, cross-entropy and binary cross-entropy.
-    Where there is none or the loss diverges, further copies try other learning rates. Batch
-    normalization takes the moments of the samples that are looked at; dropout does nothing but in
-    the batches.
+    Up to 1000 samples, drawn at random, are looked at, fewer of more than 5000 inputs, and the
+    layers of the network, not those within `Residual` layers. Progress is a loss that falls clearly
+    or is below that of the best constant outputs, which is known for squared and absolute error,
+    quantiles, Poisson, gamma and Tweedie, cross-entropy and binary cross-entropy. Where there is
+    none, where no step moves a layer or the loss diverges, further copies try other learning rates.
+    Batch normalization takes the moments of the samples that are looked at; dropout does nothing
+    but in the batches.
 
     ======================= ========================================================
     kind                    what it means
@@ -156,11 +160,12 @@ def diagnose(
     ``unscaled_target``     targets of a regression far from size 1
     ``dead_relu``           units that are 0 for every sample
     ``saturated``           a sigmoid, tanh or softmax at its flat ends
-    ``identical_units``     units with the same weights, which stay the same
+    ``identical_units``     units with the same weights, which training leaves so
     ``vanishing_deltas``    deltas of the first layers far below those of the last
     ``exploding_deltas``    deltas of the first layers far above those of the last
     ``large_updates``       steps of more than a tenth of the weights
     ``small_updates``       steps of a layer far below those of another one
+    ``nothing_trained``     no layer with parameters that are trained
     ``diverging``           a loss that grows or is not finite
     ``small_learning_rate`` no progress, but with a larger learning rate
     ``large_learning_rate`` no progress, but with a smaller learning rate
@@ -206,12 +211,14 @@ def diagnose(
     n_batches = _validate.integer("n_batches", n_batches, low=1)
     batch_size = _validate.integer("batch_size", batch_size, low=1)
     # Of a stream of its own: the same samples are looked at every time.
-    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:_PROBED])
+    n_rows = min(_PROBED, max(_FEWEST, _NUMBERS // samples.n_inputs))
+    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:n_rows])
     if samples.weight is not None:
         rows = rows[samples.weight[rows] > 0] if samples.weight[rows].any() else rows
     probe = plain_rows(samples, rows, twin, twin.dtype)
     run = trial(twin, samples, probe, n_batches, batch_size)
-    layers = layer_statistics(run.net if run.is_finite else twin, probe, run.updates)
+    left = run.net if run.is_finite else twin
+    layers = layer_statistics(left, probe, run.updates)
 
     def retry(learning_rate: float) -> Trial:
         return trial(twin, samples, probe, n_batches, batch_size, learning_rate)
@@ -219,8 +226,8 @@ def diagnose(
     found = [
         *of_inputs(twin, probe),
         *of_targets(twin, probe),
-        *of_outputs(twin, run.net if run.is_finite else twin, probe),
-        *of_identical_units(twin),
+        *of_outputs(twin, left, probe),
+        *of_identical_units(twin, left, probe),
         *of_layers(layers),
         *of_deltas(layers),
         *of_training(twin, probe, run, retry),

@@ -34,6 +34,8 @@ __all__ = ["ArrayCheck", "Derivative", "GradientCheck", "check_gradients"]
 _ROWS_OF_FUNCTIONS = 100
 # As many samples as the core takes at a time on their way back to the inputs.
 _MOST_ROWS = 4096
+# And of inputs so many, whose derivatives are sorted.
+_MOST_INPUTS = 1_000_000
 _ROWS_SHOWN = 16
 
 
@@ -151,8 +153,8 @@ def check_gradients(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it must be, before `compile`, or if the loss of these samples is
-        not finite.
+        If an argument is not what it must be, before `compile`, if `X` has more than 50 million
+        elements, zeros of sparse ones among them, or if the loss of these samples is not finite.
 
     Notes
     -----
@@ -295,7 +297,8 @@ def _by_inputs(
     double: Sequential, samples: Samples, judge: Judge, n_checked: int, rng: np.random.Generator
 ) -> ArrayCheck:
     """Check the derivatives of samples' own losses by their inputs."""
-    samples = replace(samples.rows(0, min(len(samples), _MOST_ROWS)), weight=None)
+    n_rows = min(len(samples), _MOST_ROWS, max(_MOST_INPUTS // samples.n_inputs, 1))
+    samples = replace(samples.rows(0, n_rows), weight=None)
     gradient = double._network.input_gradients(double._describe(samples), False, 0)
     x = np.asarray(samples.x)
     places = _picked(gradient, n_checked, rng)

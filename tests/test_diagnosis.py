@@ -3,12 +3,14 @@
 import copy
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 from conftest import assert_bitwise_equal
 
 from cymlp import DivergenceWarning, Sequential, check_gradients, diagnose
+from cymlp._findings_of_training import _bounds
 from cymlp._measures import layer_statistics
 from cymlp._probe import plain_rows, prepared
 from cymlp.activations import Activation as OwnActivation
@@ -21,6 +23,7 @@ from cymlp.layers import (
     LayerNormalization,
     Residual,
 )
+from cymlp.losses import Quantile, SquaredError
 from cymlp.optimizers import LBFGS, SGD, Adam, Rprop
 from cymlp.regularizers import L2
 from cymlp.schedules import CosineDecay
@@ -242,6 +245,50 @@ def test_imbalanced_classes(form):
     assert "class_weight" in finding.advice
 
 
+@pytest.mark.parametrize(
+    ("loss", "n_outputs", "y", "label", "is_weighted"),
+    [
+        ("hinge", 1, np.where(X[:, 0] > 2, 1, -1), -1, False),
+        ("hinge", 1, np.where(X[:, 0] > 2, -1, 1), 1, False),
+        ("hinge", 1, np.where(X[:, 0] > 2, 1, 0), 0, True),
+        ("hinge", 3, 2 * np.eye(3)[np.where(X[:, 0] > 2, 0, 2)] - 1, 2, False),
+        ("hinge", 3, np.where(X[:, 0] > 2, 0, 2), 2, True),
+        ("focal", 1, np.where(X[:, 0] > 2, 0, 1), 1, True),
+    ],
+)
+def test_the_label_of_imbalanced_classes(loss, n_outputs, y, label, is_weighted):
+    activation = "sigmoid" if loss == "focal" else "identity"
+    net = compiled([Dense(8, "relu"), Dense(n_outputs, activation)], loss)
+    finding = found(diagnose(net, X, y), "class_imbalance", "warning", "y")
+    assert finding.numbers["label"] == label
+    assert finding.message.startswith(f"Class {label} has")
+    assert f"always to say {label} is" in finding.message
+    assert ("class_weight" in finding.advice) == is_weighted
+    if is_weighted:
+        net.fit(X, y, class_weight="balanced", verbose=0)
+    else:
+        with pytest.raises(ValueError, match="class_weight needs"):
+            net.fit(X, y, class_weight="balanced", verbose=0)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "absolute_error", "tweedie"])
+def test_numbers_are_no_classes(loss):
+    activation = "exponential" if loss in ("poisson", "tweedie") else "identity"
+    counts = np.where(X[:, 0] > 2, 1, 0)
+    net = compiled([Dense(8, "relu"), Dense(1, activation)], loss)
+    assert "class_imbalance" not in kinds(diagnose(net, X, counts))
+
+
+def test_three_values_of_one_output_are_no_classes():
+    y = np.r_[np.full(192, -1), np.full(192, 0), np.full(16, 1)]
+    net = compiled([Dense(8, "relu"), Dense(1, "tanh")])
+    assert "class_imbalance" not in kinds(diagnose(net, X, y))
+    net = compiled(
+        [Dense(8, "relu"), Dense(1)], lambda t, p: ((p - t).sum(axis=1) ** 2, 2 * (p - t))
+    )
+    assert "class_imbalance" not in kinds(diagnose(net, X, y))
+
+
 def test_large_targets():
     finding = found(diagnose(regressor(), X, 1e4 + 500 * Y), "unscaled_target", "warning", "y")
     assert finding.numbers["std"] == pytest.approx(500 * Y.std(), rel=1e-4)
@@ -307,11 +354,41 @@ def test_exploding_deltas():
 
 
 def test_identical_units():
-    net = regressor(Dense(16, "tanh", kernel_initializer=Constant(0.1)))
-    finding = found(diagnose(net, X, Y), "identical_units", where="layers[0]")
-    assert finding.numbers == {"n_units": 16}
+    same = Dense(17, "tanh", kernel_initializer=Constant(0.1))
+    ones = Dense(1, kernel_initializer=Constant(1.0))
+    finding = found(diagnose(compiled([same, ones]), X, Y), "identical_units", where="layers[0]")
+    assert finding.numbers == {"n_units": 17}
+    zeros = Dense(6, "tanh", kernel_initializer="zeros")
+    net = compiled([zeros, Dense(1, kernel_initializer="zeros")], optimizer=SGD(0.01))
+    found(diagnose(net, X, Y), "identical_units", where="layers[0]")
     net = compiled([Dense(8), Dense(3, "softmax", kernel_initializer="zeros")], "cross_entropy")
     assert "identical_units" not in kinds(diagnose(net, X, LABELS)), "of outputs it does no harm"
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(6, "tanh", kernel_initializer="zeros"), Dense(1)],
+        [Dense(6, "tanh", kernel_initializer=Constant(0.1)), Dense(1)],
+        [
+            Dense(16, "tanh"),
+            Residual([Dense(8, "relu"), Dense(16, kernel_initializer="zeros")]),
+            Dense(1),
+        ],
+    ],
+    ids=["zeros", "constant", "residual"],
+)
+@pytest.mark.parametrize("optimizer", ["adam", SGD(0.05), SGD(1e-12)], ids=str)
+def test_units_that_training_takes_apart(layers, optimizer):
+    net = compiled(layers, optimizer=optimizer)
+    assert "identical_units" not in kinds(diagnose(net, X, Y))
+
+
+def test_units_that_dropout_takes_apart():
+    same = Constant(0.1)
+    layers = [Dense(6, "tanh", kernel_initializer=same), Dropout(0.5)]
+    net = compiled([*layers, Dense(1, kernel_initializer=same)])
+    assert "identical_units" not in kinds(diagnose(net, X, Y))
 
 
 def test_large_updates():
@@ -362,6 +439,122 @@ def test_a_learning_rate_that_is_too_small():
     finding = found(diagnose(net, X, Y), "small_learning_rate", where="optimizer")
     assert finding.numbers["update"] < 1e-4
     assert finding.advice.startswith("With 0.1 the same steps bring the loss to ")
+
+
+@pytest.mark.parametrize("rate", [1e-8, 1e-12, 1e-30])
+@pytest.mark.parametrize("start", [0.0, 5.0])
+def test_a_learning_rate_that_moves_nothing(rate, start):
+    """Wherever the loss stands: below that of constant outputs too."""
+    net = regressor(optimizer=SGD(0.05))
+    net.fit(X, Y, epochs=3, verbose=0)
+    assert np.mean((net.predict(X)[:, 0] - Y) ** 2) < np.var(Y)
+    net.learning_rate = rate
+    finding = found(diagnose(net, X, Y + start), "small_learning_rate", where="optimizer")
+    assert finding.numbers["update"] < 1e-6
+    assert finding.advice.startswith(("With 0.1 the same", "With 0.01 the same"))
+
+
+def test_what_was_tried_is_said():
+    labels = np.random.default_rng(1).integers(0, 3, 400)
+    layer = Dense(3, "softmax", kernel_initializer="zeros")
+    net = compiled([Dense(3, trainable=False), layer], "cross_entropy", SGD(1e-9))
+    finding = found(diagnose(net, np.zeros_like(X), labels), "no_progress")
+    assert (
+        "Learning rates of 1e-10, 1e-08, 1e-07, 1e-05, 0.001, 0.01, 0.1 in the" in finding.message
+    )
+    net = compiled([layer], "cross_entropy", "sgd")
+    finding = found(diagnose(net, np.zeros_like(X), labels), "no_progress")
+    assert "in the place of 0.01 make it no better" in finding.message
+
+
+def test_a_schedule_that_moves_nothing():
+    net = regressor(optimizer=SGD(0.05), n_inputs=6)
+    net.fit(X, Y, epochs=3, verbose=0)
+    other = regressor(optimizer=SGD(CosineDecay(1e-12, 1000)), n_inputs=6)
+    other.set_weights(net.get_weights())
+    finding = found(diagnose(other, X, Y), "no_progress", "warning", "optimizer")
+    assert "a step changes weights by up to" in finding.message
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_a_network_without_trained_layers(epochs):
+    other = regressor(Dense(8, "tanh"), n_inputs=6)
+    other.fit(X, Y, epochs=epochs, verbose=0)
+    net = compiled([Dense(8, "tanh", trainable=False), Dense(1, trainable=False)], n_inputs=6)
+    net.set_weights(other.get_weights())
+    diagnosis = diagnose(net, X, Y)
+    found(diagnosis, "nothing_trained", where="layers")
+    assert "no_progress" not in kinds(diagnosis)
+
+
+COUNTS = np.round(np.exp(X[:, 0] / 2 + 1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "y"),
+    [
+        ("poisson", "exponential", COUNTS),
+        ("poisson", "exponential", 100 * COUNTS),
+        ("gamma", "exponential", np.exp(X[:, 0]) / 100),
+        ("tweedie", "exponential", COUNTS),
+        ("absolute_error", "identity", X[:, 0]),
+        (Quantile(0.9), "identity", X[:, 0]),
+        (Quantile((0.1, 0.5, 0.9)), "identity", X[:, 0]),
+    ],
+)
+def test_a_network_that_has_learnt_all_there_is(loss, activation, y):
+    n_outputs = len(loss.levels) if loss == Quantile((0.1, 0.5, 0.9)) else 1
+    net = compiled([Dense(n_outputs, activation)], loss, Adam(0.05))
+    net.fit(X, y, epochs=200, verbose=0)
+    assert set(kinds(diagnose(net, X, y))) <= {"unscaled_target"}
+
+
+@pytest.mark.parametrize("loss", ["huber", "log_cosh"])
+def test_advice_for_a_trained_network_of_unknown_chance_is_soft(loss):
+    y = X[:, 0] + RNG.standard_normal(400)
+    net = compiled([Dense(1)], loss)
+    assert diagnose(net, X, y).healthy
+    net.fit(X, y, epochs=300, verbose=0)
+    finding = found(diagnose(net, X, y), "no_progress", "warning")
+    assert "depend on X" not in finding.advice
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(1.0, 401)])
+def test_the_loss_of_the_best_constants(weight):
+    """No other constant has less, and none is below that of the targets themselves."""
+    shares = np.exp(X[:, :3]) / np.exp(X[:, :3]).sum(axis=1, keepdims=True)
+    for loss, y in (
+        ("squared_error", X[:, :2]),
+        ("absolute_error", X[:, :2]),
+        (Quantile((0.1, 0.8)), X[:, :1]),
+        ("poisson", COUNTS),
+        ("gamma", COUNTS + 1),
+        ("tweedie", COUNTS),
+        ("cross_entropy", shares),
+        ("binary_cross_entropy", shares),
+    ):
+        n = 2 if isinstance(loss, Quantile) else y.reshape(400, -1).shape[1]
+        net = compiled([Dense(n, kernel_initializer="zeros")], loss, n_inputs=6, dtype="float64")
+        twin, samples = prepared("diagnose", net, X, y, weight)
+        probe = plain_rows(samples, np.arange(400), twin, twin.dtype)
+        chance, floor = _bounds(twin, probe)
+        assert floor < chance
+        kernel = np.zeros((6, n))
+        losses = []
+        values = (
+            np.unique(probe.values) if n == 1 else np.quantile(probe.values, np.linspace(0, 1, 60))
+        )
+        for value in values:
+            net.set_weights([kernel, np.full(n, value)])
+            losses.append(net.evaluate(X, y, weight)["loss"])
+        if loss != "cross_entropy":  # whose constants are no probabilities
+            assert chance <= min(losses) + 1e-12
+        mean = np.average(probe.values, axis=0, weights=weight)
+        net.set_weights([kernel, mean])
+        at_mean = net.evaluate(X, y, weight)["loss"]
+        assert chance == pytest.approx(at_mean, rel=1e-9) or (
+            not isinstance(twin.loss, SquaredError) and chance < at_mean
+        )
 
 
 def test_a_learning_rate_that_is_too_large_without_diverging():
@@ -477,6 +670,35 @@ def test_inputs_of_any_form_are_the_same():
     net = regressor(input_scale=0.5)
     assert diagnose(net, sparse.csr_matrix(counts), Y) == expected
     assert diagnose(net, counts.astype("uint8"), Y) == expected
+
+
+@pytest.mark.parametrize("check", [diagnose, check_gradients])
+def test_sparse_inputs_are_made_dense_but_once(check):
+    """The memory of the rows that are looked at, and of one more copy, is enough."""
+    sparse = pytest.importorskip("scipy.sparse")
+    n_rows = 300
+    wide = sparse.random(n_rows, 20_000, 0.001, "csr", "float32", random_state=0)
+    y = np.asarray(wide[:, :50].sum(axis=1)).ravel()
+    net = compiled([Dense(2, "tanh"), Dense(1)], n_inputs=20_000)
+    arguments = {"n_batches": 2} if check is diagnose else {"n_checked": 2}
+    check(net, wide, y, **arguments)
+    tracemalloc.start()
+    check(net, wide, y, **arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    n_bytes = 250 * 20_000 * 4 if check is diagnose else n_rows * 20_000 * 8
+    assert n_bytes < peak < 2.7 * n_bytes
+
+
+@pytest.mark.parametrize("check", [diagnose, check_gradients])
+def test_sparse_inputs_that_do_not_fit(check):
+    sparse = pytest.importorskip("scipy.sparse")
+    huge = sparse.csr_matrix((200, 600_000), dtype="float32")
+    net = compiled([Dense(1, kernel_initializer="zeros")])
+    with pytest.raises(
+        ValueError, match=r"X must be a small batch here, got \d+ samples of 600,000"
+    ):
+        check(net, huge, np.arange(200.0))
 
 
 def test_samples_without_weight_do_not_count():
