@@ -16,6 +16,7 @@ import numpy as np
 
 from cymlp import _inference
 from cymlp._lower import Parameter, fused_loss, lower_layers, lower_training, plan_layers
+from cymlp._validate import SparseRows
 from cymlp.activations import BaseActivation, Identity, Softmax
 from cymlp.data import Samples
 from cymlp.layers import Activation, Dense, Layer, Residual
@@ -55,7 +56,7 @@ class Anatomy:
     ----------
     net : Sequential
         Built, and compiled if derivatives will be asked for. It is left as it is. Samples come
-        with its input scale applied.
+        with its input scale applied: see `scaled_inputs`.
 
     Attributes
     ----------
@@ -88,6 +89,13 @@ class Anatomy:
         if net.loss is not None:
             lower_training(self.network, plan.output_activation, net.loss, SGD(), ())
         self.dtype = net.dtype
+        # Which part makes what an operation reads.
+        self._makers = {
+            self._ops[place]: number
+            for number, part in enumerate(self.parts)
+            for place in (part.outputs, part.readers)
+            if place in self._ops
+        }
 
     def describe(self, samples: Samples) -> Any:
         """Return samples as the network takes them."""
@@ -122,16 +130,13 @@ class Anatomy:
 
         A residual layer reads two: what its layers make, and what they are added to.
         """
-        makers: dict[int, int] = {}
-        for number, each in enumerate(self.parts):
-            places = (each.outputs, each.readers)
-            makers |= {self._ops[place]: number for place in places if place in self._ops}
         source, other = self._sources[self._ops[part.sums or part.outputs]]
+        below = self._makers.get(source, -1)
         if other is None:
-            return makers.get(source, -1), None
+            return below, None
         if other not in self._ops.values():  # the projection of a residual layer
             other = self._sources[other][0]
-        return makers.get(source, -1), makers.get(other, -1)
+        return below, self._makers.get(other, -1)
 
     def slopes(self, activation: BaseActivation, z: np.ndarray) -> np.ndarray | None:
         """Return an activation's derivatives; None for softmax, which has a matrix of them."""
@@ -141,6 +146,14 @@ class Anatomy:
         network = lower_layers(plan, self.dtype, (0, 0))
         described = network.describe(np.ascontiguousarray(z), None, np.ones_like(z), None)
         return network.input_gradients(described, True)
+
+
+def scaled_inputs(x: np.ndarray | SparseRows, net: Sequential) -> np.ndarray:
+    """Return samples as numbers of a network's dtype, its input scale applied."""
+    if isinstance(x, SparseRows):  # which are scaled
+        return x.dense(net.dtype)
+    numbers = np.array(x, net.dtype)
+    return numbers if net.input_scale == 1 else numbers * net.dtype.type(net.input_scale)
 
 
 def _unweighted(samples: Samples) -> Samples:

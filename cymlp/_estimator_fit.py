@@ -196,8 +196,7 @@ class Progress(Callback):
         estimator.n_iter_ += 1
         estimator.t_ += self._n_samples
         estimator.loss_curve_.append(estimator.loss_)
-        if self._prints:
-            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        self._say(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         self._look_for_improvement(logs)
         if self._rule == "invscaling":
             slower = max((estimator.t_ + 1.0) ** -estimator.power_t, _STANDSTILL)

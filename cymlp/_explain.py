@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cymlp import _inference, _validate
-from cymlp._anatomy import Anatomy
+from cymlp._anatomy import Anatomy, scaled_inputs
 from cymlp._lower import code_of
+from cymlp._network import MOST_ROWS_BACK
 from cymlp.data import Samples
+from cymlp.inspection import inputs_alone
 from cymlp.layers import Activation, Dense, Dropout, Residual
 from cymlp.optimizers import LBFGS, Optimizer
 from cymlp.trace import LayerTrace, ParameterTrace, Trace
@@ -25,8 +27,6 @@ __all__ = ["explain"]
 
 # Of the gradients of single samples, which are all in memory at once.
 _MOST_NUMBERS = 50_000_000
-# As many as the core takes at a time on their way back.
-_MOST_SAMPLES = 4096
 # Weighted sums by layer, after I for the inputs; L is the loss.
 _LETTERS = "JKMNPQRSTUVWXYZ"
 
@@ -105,30 +105,26 @@ def explain(
     if gradients is not None:
         net._require_steps("explain with gradients")
     X, y = _as_batch(X, y)
-    if y is None:
-        x = _validate.inputs("X", X, net.dtype, net.n_inputs, net.input_scale)
-        samples = Samples(x, None, None, None)
-    else:
-        samples = net._prepare(X, y, sample_weight)
-    if len(samples) > _MOST_SAMPLES:
+    has_loss = y is not None
+    given = net._prepare(X, y, sample_weight) if has_loss else inputs_alone(net, X)
+    if len(given) > MOST_ROWS_BACK:
         raise ValueError(
-            f"X must be a small batch, of at most {_MOST_SAMPLES} samples, got {len(samples)}"
+            f"X must be a small batch, of at most {MOST_ROWS_BACK} samples, got {len(given)}"
         )
-    if len(samples) * net.n_parameters > _MOST_NUMBERS:
+    if len(given) * net.n_parameters > _MOST_NUMBERS:
         raise ValueError(
-            f"X must be a small batch, got {len(samples)} samples: the gradients of each one by "
+            f"X must be a small batch, got {len(given)} samples: the gradients of each one by "
             f"{net.n_parameters:,} parameters are more than {_MOST_NUMBERS:,} numbers"
         )
     anatomy = Anatomy(net)
     input_names, unit_names = _names_of(anatomy, net, names)
-    given, inputs = samples, _scaled(samples.x, net)
-    samples = replace(samples, x=inputs)
-    steps = _Steps(net, anatomy, samples, (X, y, sample_weight), gradients)
+    inputs = scaled_inputs(given.x, net)
+    samples = replace(given, x=inputs)
+    steps = _Steps(net, anatomy, given, samples, gradients, has_loss=has_loss)
     outputs = anatomy.outputs(samples)
-    losses, deltas = (None, None) if y is None else anatomy.deltas(samples)
-    has_loss = y is not None
-    loss, penalty = None, 0.0
+    losses, deltas, loss, penalty = None, None, None, 0.0
     if has_loss:
+        losses, deltas = anatomy.deltas(samples)
         scored = (given.x, given.labels, given.values, given.weight)
         loss, _, penalty = _inference.evaluate(net._network, *scored)
     return Trace(
@@ -165,16 +161,6 @@ def _as_batch(X: Any, y: Any) -> tuple[Any, Any]:
     )
 
 
-def _scaled(x: np.ndarray | _validate.SparseRows, net: Sequential) -> np.ndarray:
-    """Return samples as numbers of the network's dtype, its input scale applied."""
-    if isinstance(x, _validate.SparseRows):  # which are scaled
-        dense = np.zeros(x.shape, net.dtype)
-        dense[np.repeat(np.arange(len(x)), np.diff(x.row_starts)), x.columns] = x.values
-        return dense
-    numbers = np.array(x, net.dtype)
-    return numbers if net.input_scale == 1 else numbers * net.dtype.type(net.input_scale)
-
-
 def _target_rows(samples: Samples, net: Sequential) -> np.ndarray:
     if samples.labels is not None:
         return np.eye(net.n_outputs, dtype=net.dtype)[samples.labels]
@@ -192,20 +178,23 @@ class _Steps:
     ----------
     net : Sequential
     anatomy : Anatomy
-    samples : Samples
-    data : tuple
-        X, y and sample_weight, as the network takes them.
+    given, samples : Samples
+        As the network takes them, and as the anatomy does.
     gradients : list of array-like, optional
         See `explain`.
+    has_loss : bool
+        Whether there are targets: gradients, and a step.
     """
 
     def __init__(
         self,
         net: Sequential,
         anatomy: Anatomy,
+        given: Samples,
         samples: Samples,
-        data: tuple[Any, Any, Any],
         gradients: Sequence[Any] | None,
+        *,
+        has_loss: bool,
     ) -> None:
         assert net._plan is not None
         self.optimizer: Optimizer | None = None
@@ -215,13 +204,13 @@ class _Steps:
         singles: list[Any] = [None] * count
         averages: list[Any] = [None] * count
         after = None
-        if data[1] is not None:
+        if has_loss:
             alone = replace(samples, weight=None)
             each = [anatomy.gradients(alone.rows(i, i + 1)) for i in range(len(samples))]
             singles = [None if one[0] is None else np.stack(one) for one in zip(*each, strict=True)]
             averages = anatomy.gradients(samples)
             if gradients is None:
-                gradients = net.gradients(*data)
+                gradients = net._gradients(given, False, 0)
             else:
                 gradients = _validate.parameter_list(
                     "gradients", gradients, [value.shape for value in values], net.dtype

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cymlp._notation import Notation
 
 __all__ = [
+    "Move",
     "activation_formula",
     "agree",
     "is_error",
@@ -146,37 +147,43 @@ def is_error(loss: Any, is_fused: bool, y: float, t: float) -> bool:
 # Optimizers
 
 
-def step_formulas(
-    write: Notation,
-    optimizer: Any,
-    symbol: str,
-    w: float,
-    gradient: float,
-    state: dict[str, tuple[float, float]],
-    rate: float,
-    step: int,
-    updated: float,
-    *,
-    is_plain: bool,
-    with_symbols: bool,
-) -> list[list[str]] | None:
-    """Write what a step does to one weight, as equations; the last one is that of the weight.
+class Move(NamedTuple):
+    """What a step does to one weight.
 
-    Parameters
+    Attributes
     ----------
-    write : Notation
-    optimizer : Optimizer
     symbol : str
         The weight's.
-    w, gradient : float
+    w, updated : float
+        The weight before and, by the core, after the step.
+    gradient : float
     state : dict of str to (float, float)
         What the optimizer keeps of it, before and after.
     rate : float
         The learning rate.
     step : int
         The step's number, from 1.
-    updated : float
-        The weight after the step, by the core.
+    """
+
+    symbol: str
+    w: float
+    updated: float
+    gradient: float
+    state: dict[str, tuple[float, float]]
+    rate: float
+    step: int
+
+
+def step_formulas(
+    write: Notation, optimizer: Any, move: Move, *, is_plain: bool, with_symbols: bool
+) -> list[list[str]] | None:
+    """Write a move as equations, of which the last one is that of the weight.
+
+    Parameters
+    ----------
+    write : Notation
+    optimizer : Optimizer
+    move : Move
     is_plain : bool
         Whether the layer changes nothing of the step.
     with_symbols : bool
@@ -185,42 +192,37 @@ def step_formulas(
     shaping = ("weight_decay", "clip_value", "clip_norm", "clip_global_norm")
     if not is_plain or any(getattr(optimizer, name, None) for name in shaping):
         return None
-    rule = None
+    rule: Callable[[Notation, Any, Move], _Rule | None]
     if optimizer.name == "sgd":
-        rule = _velocity_rule if state else _gradient_rule
-    elif optimizer.name in ("adam", "adamw") and "v_max" not in state:
+        rule = _velocity_rule if move.state else _gradient_rule
+    elif optimizer.name in ("adam", "adamw") and "v_max" not in move.state:
         rule = _adam_rule
-    if rule is None:
+    else:
         return None
-    found = rule(write, optimizer, symbol, w, gradient, state, rate, step)
+    found = rule(write, optimizer, move)
     # The change is what a rule says: beside a large weight any small one would do.
-    if found is None or not agree(found[0] - w, updated - w, w):
+    if found is None or not agree(found[0] - move.w, move.updated - move.w, move.w):
         return None
     lines = [*found[1]]
-    lines[-1].append(write.number(updated))
-    if not with_symbols:
-        lines = [[line[0], *line[-2:]] for line in lines]
-    return lines
+    lines[-1].append(write.number(move.updated))
+    return lines if with_symbols else [[line[0], *line[-2:]] for line in lines]
 
 
+#: What a rule makes of a weight, and its equations but for the last one's result.
 _Rule = tuple[float, list[list[str]]]
 
 
-def _gradient_rule(
-    write: Notation, optimizer: Any, symbol: str, w: float, g: float, state: Any, rate: float,
-    step: int,
-) -> _Rule:  # fmt: skip
+def _gradient_rule(write: Notation, optimizer: Any, move: Move) -> _Rule:
+    symbol, w, g, rate = move.symbol, move.w, move.gradient, move.rate
     symbols = f"{symbol} - {write.symbol('learning_rate')}{write.times}{write.derivative(symbol)}"
     numbers = f"{write.number(w)} - {write.product(rate, g)}"
     return w - rate * g, [[write.updated(symbol), symbols, numbers]]
 
 
-def _velocity_rule(
-    write: Notation, optimizer: Any, symbol: str, w: float, g: float, state: Any, rate: float,
-    step: int,
-) -> _Rule | None:  # fmt: skip
+def _velocity_rule(write: Notation, optimizer: Any, move: Move) -> _Rule | None:
     """Sutskever et al. 2013; Nesterov's looks ahead by one velocity."""
-    momentum, (v, v_new) = float(optimizer.momentum), state["velocity"]
+    symbol, w, g, rate = move.symbol, move.w, move.gradient, move.rate
+    momentum, (v, v_new) = float(optimizer.momentum), move.state["velocity"]
     if not agree(momentum * v + g, v_new, v, g):
         return None
     mu, velocity = write.symbol("momentum"), write.parameter("velocity", symbol)
@@ -250,15 +252,13 @@ def _velocity_rule(
     return value, lines
 
 
-def _adam_rule(
-    write: Notation, optimizer: Any, symbol: str, w: float, g: float, state: Any, rate: float,
-    step: int,
-) -> _Rule | None:  # fmt: skip
+def _adam_rule(write: Notation, optimizer: Any, move: Move) -> _Rule | None:
     """Kingma and Ba 2015, algorithm 1; an epsilon_hat is added before v is corrected."""
+    symbol, w, g, rate, step = move.symbol, move.w, move.gradient, move.rate, move.step
     lines, corrected = [], []
     by = write.derivative(symbol)
     for name, power, beta in (("m", 1, float(optimizer.beta_1)), ("v", 2, float(optimizer.beta_2))):
-        old, new = state[name]
+        old, new = move.state[name]
         if not agree(beta * old + (1 - beta) * g**power, new, old):
             return None
         is_square = power == 2
@@ -288,10 +288,9 @@ def _adam_rule(
     named, numbered, added = write.symbol("epsilon"), write.number(epsilon), epsilon
     if optimizer.epsilon_hat:
         added = epsilon / math.sqrt(1 - beta**step)
-        one_less = (write.power(write.symbol("beta_2"), str(step)),
-                    write.power(write.number(beta), str(step)))  # fmt: skip
-        named = write.quotient(named, write.root(f"1 - {one_less[0]}"))
-        numbered = write.quotient(numbered, write.root(f"1 - {one_less[1]}"))
+        powers = [write.power(b, str(step)) for b in (write.symbol("beta_2"), write.number(beta))]
+        named = write.quotient(named, write.root(f"1 - {powers[0]}"))
+        numbered = write.quotient(numbered, write.root(f"1 - {powers[1]}"))
     below = f"{write.root(write.number(v_hat))} + {numbered}"
     symbols = write.quotient(write.corrected("m"), f"{write.root(write.corrected('v'))} + {named}")
     lines.append(

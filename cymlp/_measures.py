@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cymlp._anatomy import Anatomy
+from cymlp._anatomy import Anatomy, scaled_inputs
 from cymlp._fit import Fit, Plan
 from cymlp._probe import changed
 from cymlp.activations import Activation as OwnActivation
@@ -286,7 +286,6 @@ def is_saturated(activation: str, y: np.ndarray) -> np.ndarray:
 def _deltas(net: Sequential, probe: Samples) -> list[np.ndarray]:
     """Return each layer's deltas: by its weighted sums, or by the outputs of what has none."""
     anatomy = Anatomy(net)
-    x = np.ascontiguousarray(np.asarray(probe.x) * net.dtype.type(net.input_scale))
-    _, deltas = anatomy.deltas(replace(probe, x=x, weight=None))
+    _, deltas = anatomy.deltas(replace(probe, x=scaled_inputs(probe.x, net)))
     of = {part.where: deltas[part.sums or part.outputs] for part in anatomy.parts}
     return [of[f"layers[{index}]"] for index in range(len(net.layers))]

@@ -8,6 +8,8 @@ from cymlp._batch import Described
 from cymlp._updates import Updates
 from cymlp._validate import SparseRows
 
+MOST_ROWS_BACK: int
+
 def shuffled(n_samples: int, shuffle: tuple[int, int]) -> NDArray[np.int64]: ...
 
 class Network(Updates):

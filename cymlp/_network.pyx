@@ -51,6 +51,8 @@ cdef double FUSED_FLOPS = 5e9
 cdef Py_ssize_t FUSED_ROWS = 16384
 # Rows of a batch that are in memory at once where the update is not fused.
 cdef Py_ssize_t SLICE_ROWS = 4096
+# Samples that `deltas` and `input_gradients` take.
+MOST_ROWS_BACK = SLICE_ROWS
 
 
 cdef enum:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Latex", "Notation", "Text", "escaped", "sum_of"]
+__all__ = ["Latex", "Notation", "escaped", "sum_of"]
 
 _LATEX_SPECIAL = {
     "\\": r"\backslash ",
@@ -155,10 +155,6 @@ class Notation:
     def symbol(self, name: str) -> str:
         """Write a symbol of one word, such as learning_rate."""
         return name
-
-
-class Text(Notation):
-    """Plain text."""
 
 
 class Latex(Notation):

@@ -61,11 +61,9 @@ def plain_rows(samples: Samples, rows: np.ndarray, net: Sequential, dtype: Any) 
     x = samples.inputs_at(rows)
     labels, values, weight = samples._targets(rows)
     if isinstance(x, SparseRows):
-        dense = np.zeros(x.shape, dtype)
         # The non-zeros are multiplied by the scale already.
-        given = x.values.astype(np.float64) / net.input_scale
-        dense[np.repeat(np.arange(len(x)), np.diff(x.row_starts)), x.columns] = given
-        x = dense
+        raw = x.values.astype(np.float64) / net.input_scale
+        x = SparseRows(x.shape, x.row_starts, x.columns, raw).dense(dtype)
     return Samples(
         np.ascontiguousarray(x, dtype),
         labels,

@@ -400,6 +400,12 @@ class SparseRows(NamedTuple):
             (len(rows), self.shape[1]), starts, self.columns[places], self.values[places]
         )
 
+    def dense(self, kind: Any) -> np.ndarray:
+        """Return the samples with their zeros, in a dtype."""
+        rows = np.zeros(self.shape, kind)
+        rows[np.repeat(np.arange(len(self)), np.diff(self.row_starts)), self.columns] = self.values
+        return rows
+
 
 def is_sparse(value: Any) -> bool:
     """Return whether value is a matrix or array of scipy.sparse."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cymlp._formulas import step_formulas
+from cymlp._formulas import Move, step_formulas
 from cymlp._notation import Notation
 from cymlp._render import Line, Section
 from cymlp._symbols import Symbols, counted, heading
@@ -169,10 +169,10 @@ class _Batch:
                 getattr(layer, "learning_rate_multiplier", 1) == 1
                 and getattr(layer, "kernel_constraint", None) is None
             )
+            move = Move(symbol, w, after, g, state, trace.learning_rate, trace.step)
             lines = step_formulas(
-                write, trace.optimizer, symbol, w, g, state, trace.learning_rate, trace.step, after,
-                is_plain=is_plain, with_symbols=with_symbols,
-            )  # fmt: skip
+                write, trace.optimizer, move, is_plain=is_plain, with_symbols=with_symbols
+            )
         if lines is not None:
             yield from lines
             return

@@ -103,10 +103,11 @@ class Pass:
     def residual(self, layer: LayerTrace, j: int) -> str:
         write = self.write
         below, beside = self.outputs(layer.source), self.outputs(layer.kernel_source)
-        added = write.factor(beside[j]) if not layer.parameters else None
-        if added is None:
+        if "kernel" in layer.parameters:  # the projection
             w = layer.parameters["kernel"].value[:, j]
             added = write.total(beside * w, lambda i: write.product(beside[i], w[i]))
+        else:
+            added = write.factor(beside[j])
         return f"{write.number(below[j])} + {added}"
 
     def normalized(self, layer: LayerTrace, j: int) -> str:

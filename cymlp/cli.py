@@ -62,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _EXIT_PIPE
 
 
+def _trouble(command: str, message: str) -> int:
+    """Say in one line what a command cannot use; return its exit code."""
+    print(f"cymlp {command}: error: {message}", file=sys.stderr)
+    return _EXIT_TROUBLE
+
+
 def _run_demo(arguments: argparse.Namespace) -> int:
     from cymlp.demo import DemoError, run_demo
 
@@ -78,8 +84,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
         )
     except (DemoError, ImportError, MemoryError) as error:
-        print(f"cymlp demo: error: {str(error) or 'out of memory'}", file=sys.stderr)
-        return _EXIT_TROUBLE
+        return _trouble("demo", str(error) or "out of memory")
     return 0
 
 
@@ -93,7 +98,7 @@ def _run_explain(arguments: argparse.Namespace) -> int:
         shown = {"digits": arguments.digits, "most": arguments.most}
         written = False
         for kind, write in (
-            ("html", lambda: trace.to_html()),
+            ("html", trace.to_html),
             ("latex", lambda: trace.to_latex(**shown)),
             ("markdown", lambda: trace.to_markdown(**shown)),
             ("json", trace.to_json),
@@ -105,13 +110,11 @@ def _run_explain(arguments: argparse.Namespace) -> int:
         if not written:
             print(trace.to_text(**shown))
     except (SettingError, MemoryError) as error:
-        print(f"cymlp explain: error: {str(error) or 'out of memory'}", file=sys.stderr)
-        return _EXIT_TROUBLE
+        return _trouble("explain", str(error) or "out of memory")
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        print(f"cymlp explain: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return _EXIT_TROUBLE
+        return _trouble("explain", f"{error.filename}: {error.strerror}")
     return 0
 
 

@@ -20,11 +20,13 @@ import numpy as np
 from cymlp import _validate
 from cymlp._differences import ArrayCheck, Derivative, Judge
 from cymlp._lower import Parameter
+from cymlp._network import MOST_ROWS_BACK
 from cymlp._probe import changed, plain_rows, prepared
 from cymlp.activations import Activation
 from cymlp.data import Samples
 from cymlp.inspection import short_name
-from cymlp.layers import Layer
+from cymlp.layers import Activation as ActivationLayer
+from cymlp.layers import Dense, Layer
 from cymlp.losses import CustomLoss, Loss
 from cymlp.model import Sequential
 
@@ -32,8 +34,6 @@ __all__ = ["ArrayCheck", "Derivative", "GradientCheck", "check_gradients"]
 
 # A custom function is tried on so many rows of the values that occur.
 _ROWS_OF_FUNCTIONS = 100
-# As many samples as the core takes at a time on their way back to the inputs.
-_MOST_ROWS = 4096
 # And of inputs so many, whose derivatives are sorted.
 _MOST_INPUTS = 1_000_000
 _ROWS_SHOWN = 16
@@ -297,7 +297,7 @@ def _by_inputs(
     double: Sequential, samples: Samples, judge: Judge, n_checked: int, rng: np.random.Generator
 ) -> ArrayCheck:
     """Check the derivatives of samples' own losses by their inputs."""
-    n_rows = min(len(samples), _MOST_ROWS, max(_MOST_INPUTS // samples.n_inputs, 1))
+    n_rows = min(len(samples), MOST_ROWS_BACK, max(_MOST_INPUTS // samples.n_inputs, 1))
     samples = replace(samples.rows(0, n_rows), weight=None)
     gradient = double._network.input_gradients(double._describe(samples), False, 0)
     x = np.asarray(samples.x)
@@ -323,7 +323,9 @@ def _own_functions(
     samples = samples.rows(0, min(len(samples), _ROWS_OF_FUNCTIONS))
 
     def listening(where: str, layer: Layer) -> Layer:
-        activation = getattr(layer, "activation", None)
+        if not isinstance(layer, (Dense, ActivationLayer)):
+            return layer
+        activation = layer.activation
         if not isinstance(activation, Activation):
             return layer
         rows: list[np.ndarray] = []
@@ -333,7 +335,7 @@ def _own_functions(
             rows.append(z.copy())
             return activation.forward(z)
 
-        return replace(layer, activation=replace(activation, forward=forward))  # type: ignore
+        return replace(layer, activation=replace(activation, forward=forward))
 
     assert double.loss is not None
     listener = _in_double(double, changed(double.layers, listening), double.loss)

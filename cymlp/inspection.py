@@ -10,6 +10,7 @@ import numpy as np
 
 from cymlp import _inference, _validate
 from cymlp._lower import Lowering, lower_layers, plan_layers
+from cymlp._network import MOST_ROWS_BACK
 from cymlp.data import Samples
 from cymlp.layers import Activation, Dense, Layer, Residual
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from cymlp.model import Sequential
 
 __all__ = ["input_gradients", "jacobian", "layer_outputs", "short_name", "summary"]
-
-# As many samples as the core takes at a time on their way back to the inputs.
-_SLICE = 4096
 
 
 def short_name(layer: Layer) -> str:
@@ -37,7 +35,7 @@ def layer_outputs(net: Sequential, X: Any, n_threads: int | None) -> list[np.nda
     """Return the outputs of every layer: see `Sequential.layer_outputs`."""
     net._require("layer_outputs")
     threads = _validate.thread_count("n_threads", n_threads)
-    x = _inputs_alone(net, X).x
+    x = inputs_alone(net, X).x
     network, plan = _network_by_layers(net)
     ops = [op for op in plan.made_by if op is not None]  # all, since nothing is fused
     outputs = {
@@ -51,7 +49,7 @@ def layer_outputs(net: Sequential, X: Any, n_threads: int | None) -> list[np.nda
 def last_hidden_outputs(net: Sequential, X: Any, n_threads: int | None) -> np.ndarray:
     """Return the outputs of the last layer but one of a network with several."""
     threads = _validate.thread_count("n_threads", n_threads)
-    x = _inputs_alone(net, X).x
+    x = inputs_alone(net, X).x
     network, plan = _network_by_layers(net)
     op = plan.made_by[-2]
     assert op is not None  # since nothing is fused
@@ -89,7 +87,7 @@ def input_gradients(
         samples = net._prepare(X, y)
     else:
         output = _validate.integer("output", output, low=0, high=net.n_outputs - 1)
-        samples = _inputs_alone(net, X)
+        samples = inputs_alone(net, X)
     gradients = np.empty((len(samples), samples.n_inputs), net.dtype)
     for rows, part in _slices(samples):
         gradients[rows] = _derivatives(net, part, output, threads)
@@ -100,7 +98,7 @@ def jacobian(net: Sequential, X: Any, n_threads: int | None) -> np.ndarray:
     """Return the derivatives of all outputs by the inputs: see `Sequential.jacobian`."""
     net._require("jacobian")
     threads = _validate.thread_count("n_threads", n_threads)
-    samples = _inputs_alone(net, X)
+    samples = inputs_alone(net, X)
     result = np.empty((len(samples), net.n_outputs, samples.n_inputs), net.dtype)
     for rows, part in _slices(samples):
         for output in range(net.n_outputs):
@@ -108,14 +106,15 @@ def jacobian(net: Sequential, X: Any, n_threads: int | None) -> np.ndarray:
     return result
 
 
-def _inputs_alone(net: Sequential, X: Any) -> Samples:
+def inputs_alone(net: Sequential, X: Any) -> Samples:
+    """Return validated samples without targets."""
     x = _validate.inputs("X", X, net.dtype, net.n_inputs, net.input_scale)
     return Samples(x, None, None, None)
 
 
 def _slices(samples: Samples) -> Iterator[tuple[slice, Samples]]:
-    for start in range(0, len(samples), _SLICE):
-        stop = min(start + _SLICE, len(samples))
+    for start in range(0, len(samples), MOST_ROWS_BACK):
+        stop = min(start + MOST_ROWS_BACK, len(samples))
         yield slice(start, stop), samples.rows(start, stop)
 
 

@@ -713,8 +713,10 @@ class Sequential:
         self._require("gradients", compiled=True)
         training = _validate.boolean("training", training)
         threads = _validate.thread_count("n_threads", n_threads)
-        described = self._describe(self._prepare(X, y, sample_weight))
-        _, found = self._network.gradients(described, training, threads)
+        return self._gradients(self._prepare(X, y, sample_weight), training, threads)
+
+    def _gradients(self, samples: Samples, training: bool, threads: int) -> list[np.ndarray]:
+        _, found = self._network.gradients(self._describe(samples), training, threads)
         shapes = self._shapes("gradients")
         return [
             found[name] if name in found else np.zeros(shape, self.dtype)

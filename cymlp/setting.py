@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -189,7 +190,7 @@ def _layers(value: Any) -> list[Layer]:
             )
         if not isinstance(each.get("activation", ""), str):
             raise SettingError(f"{where}: activation must be a name, got {each['activation']!r}")
-        layers.append(_checked(where, lambda each=each: Dense(**each)))  # type: ignore[misc]
+        layers.append(_checked(where, partial(Dense, **each)))
     return layers
 
 

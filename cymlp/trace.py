@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cymlp import _render, _validate, trace_page
-from cymlp._notation import Latex, Notation, Text
+from cymlp._notation import Latex, Notation
 from cymlp._render import Section
 from cymlp._working import working
 from cymlp.activations import BaseActivation
@@ -311,7 +311,7 @@ class Trace:
           J1 = I1*w(I1,J1) + I2*w(I2,J1) + b(J1) = 1*2 + 2*(-1) + 0.5 = 0.5
           relu(J1) = max(0.5, 0) = 0.5
         """
-        return self._rendered(_render.as_text, Text, digits, most)
+        return self._rendered(_render.as_text, Notation, digits, most)
 
     def to_markdown(self, *, digits: int = 6, most: int = 8) -> str:
         """Return the working as Markdown, its equations as TeX between dollar signs.

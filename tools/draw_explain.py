@@ -5,16 +5,15 @@ Usage: python tools/draw_explain.py (with the "browser" extra; CYMLP_CHROMIUM ma
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from cymlp.setting import WORKED_EXAMPLE, explain_setting
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from browser.nets import worked_trace  # noqa: E402
-
+# With the gradients of its sample, whose chain the page shows, not with those that are given.
+SETTING = {name: value for name, value in WORKED_EXAMPLE.items() if name != "gradients"}
 STEP = 8
 
 
@@ -26,7 +25,7 @@ def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found.stdout.strip(), args=arguments)
         page = browser.new_page(viewport={"width": 1280, "height": 640}, reduced_motion="reduce")
-        page.set_content(worked_trace().to_html())
+        page.set_content(explain_setting(SETTING).to_html())
         page.evaluate(f"goTo({STEP})")
         page.screenshot(path=ROOT / "docs" / "explain.png")
         browser.close()
