@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ SCREENSHOTS = os.environ.get("CYMLP_SCREENSHOTS")
 
 
 @pytest.fixture(scope="session")
-def browser():
+def launch():
+    """Return a function that starts a browser; options are those of Playwright."""
     chromium = os.environ.get("CYMLP_CHROMIUM") or next(
         filter(None, map(shutil.which, NAMES)), None
     )
@@ -22,9 +24,14 @@ def browser():
     # Its sandbox does not start for root, who needs none here: the pages are our own.
     arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
+        yield partial(playwright.chromium.launch, executable_path=chromium, args=arguments)
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
