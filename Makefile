@@ -142,7 +142,7 @@ coverage: $(TRACED)/.built ## run the suite, counting the lines of Python and Cy
 	$(PY) -m pytest --cov --cov-config=.coveragerc --cov-report=term $(TESTS)
 
 # The kernels with the flags of setup.py, static: no library of the foreign machine is looked for.
-ARM_BUILD := $(ARM_CC) -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas \
+ARM_BUILD := $(ARM_CC) -std=c11 -O2 -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas \
              -Isrc -Itests/c '-DCYMLP_EXPOSE="expose.inc.h"'
 ARM_KERNELS := $(patsubst src/%.c,$(ARM)/src/%.o,$(filter src/%.c,$(KERNELS)))
 
@@ -171,7 +171,7 @@ sdist: $(STAMPS)/dev ## build dist/cymlp-*.tar.gz
 dist/.wheel: $(SOURCES) | $(STAMPS)/dev
 	rm -rf dist build/wheel
 	$(PY) -m build --outdir build/wheel
-	PATH=$(BIN):$$PATH auditwheel repair --wheel-dir dist build/wheel/*.whl
+	PATH=$(BIN):$$PATH auditwheel repair --strip --zip-compression-level 9 --wheel-dir dist build/wheel/*.whl
 	mv build/wheel/*.tar.gz dist
 	touch $@
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,11 +68,14 @@ print(json.dumps({{"before": before, "peak": resident("VmHWM"), "data": arrays.X
 """
 
 
-def python(program: str, threads: int = 1) -> str:
+def python(program: str, threads: int = 1, environment: Mapping[str, str] = {}) -> str:
     """Run a program in a new process with a worker's variables; return what it printed."""
-    _, environment = command("cymlp", threads)
+    _, variables = command("cymlp", threads)
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
@@ -79,13 +83,17 @@ def python(program: str, threads: int = 1) -> str:
 
 
 def import_times(settings: Settings) -> dict[str, Any]:
-    """Return the seconds that an import takes beyond NumPy's, of each library."""
+    """Return the seconds that an import takes beyond NumPy's, of each library, compiled before."""
     seconds: dict[str, list[float]] = {
         name: [] for name in IMPORTS if name in settings.libraries and peers.installed(name)
     }
-    for _ in range(max(3, min(IMPORT_REPEATS, 4 * settings.repeats))):
-        for name, taken in seconds.items():
-            taken.append(float(python(IMPORT_PROGRAM.format(module=IMPORTS[name]))))
+    with tempfile.TemporaryDirectory(prefix="cymlp-bench-") as folder:
+        bytecode = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+        for turn in range(1 + max(3, min(IMPORT_REPEATS, 4 * settings.repeats))):
+            for name, taken in seconds.items():
+                found = python(IMPORT_PROGRAM.format(module=IMPORTS[name]), environment=bytecode)
+                if turn:  # the first one writes the bytecode
+                    taken.append(float(found))
     return {name: spread(taken) for name, taken in seconds.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cymlp import (
@@ -19,19 +20,19 @@ from cymlp import (
     schedules,
 )
 from cymlp._config import show_config
-from cymlp._explain import explain
 from cymlp._threads import get_num_threads, set_num_threads
 from cymlp._version import __version__
-from cymlp.diagnosis import diagnose
 from cymlp.exceptions import DivergenceWarning
-from cymlp.gradient_check import check_gradients
 from cymlp.history import History
 from cymlp.many import fit_many
 from cymlp.model import Sequential
-from cymlp.trace import Trace
 
 if TYPE_CHECKING:
+    from cymlp._explain import explain
+    from cymlp.diagnosis import diagnose
     from cymlp.estimators import MLPClassifier, MLPRegressor
+    from cymlp.gradient_check import check_gradients
+    from cymlp.trace import Trace
 
 __all__ = [
     "DivergenceWarning",
@@ -63,12 +64,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # scikit-learn is imported when one of its estimators is asked for, not before.
-    if name in ("MLPClassifier", "MLPRegressor"):
-        from cymlp import estimators
+#: What few programs use, by its module: imported when it is asked for, not before, so that
+#: `import cymlp` is quick and needs no scikit-learn.
+_LATER = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "Trace": "trace",
+    "check_gradients": "gradient_check",
+    "diagnose": "diagnosis",
+    "explain": "_explain",
+}
 
-        return getattr(estimators, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"cymlp.{_LATER[name]}"), name)
     raise AttributeError(f"module 'cymlp' has no attribute {name!r}")
 
 

@@ -12,10 +12,11 @@ does not tell, it keeps the weighted sums too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = [
     "ELU",
@@ -42,8 +43,7 @@ __all__ = [
 _LARGEST = (2 - 2**-23) * 2.0**127
 
 
-@dataclass(frozen=True)
-class BaseActivation:
+class BaseActivation(Frozen):
     """Base of all activations.
 
     Attributes
@@ -55,7 +55,6 @@ class BaseActivation:
     name: ClassVar[str]
 
 
-@dataclass(frozen=True)
 class Identity(BaseActivation):
     """The weighted sum itself: f(z) = z.
 
@@ -69,7 +68,6 @@ class Identity(BaseActivation):
     name: ClassVar[str] = "identity"
 
 
-@dataclass(frozen=True)
 class ReLU(BaseActivation):
     """Rectified linear unit: f(z) = max(z, 0), with f'(0) = 0.
 
@@ -87,7 +85,6 @@ class ReLU(BaseActivation):
     name: ClassVar[str] = "relu"
 
 
-@dataclass(frozen=True)
 class LeakyReLU(BaseActivation):
     """Leaky rectified linear unit: f(z) = z for z > 0, else alpha * z; f'(0) = alpha.
 
@@ -121,7 +118,6 @@ class LeakyReLU(BaseActivation):
         _validate.real("alpha", self.alpha, low=0, high=_LARGEST, closed="both")
 
 
-@dataclass(frozen=True)
 class ELU(BaseActivation):
     """Exponential linear unit: f(z) = z for z > 0, else alpha * (exp(z) - 1); f'(0) = alpha.
 
@@ -155,7 +151,6 @@ class ELU(BaseActivation):
         _validate.real("alpha", self.alpha, low=0, high=_LARGEST, closed="both")
 
 
-@dataclass(frozen=True)
 class SELU(BaseActivation):
     """Scaled exponential linear unit: f(z) = s * z for z > 0, else s * a * (exp(z) - 1).
 
@@ -176,7 +171,6 @@ class SELU(BaseActivation):
     name: ClassVar[str] = "selu"
 
 
-@dataclass(frozen=True)
 class GELU(BaseActivation):
     """Gaussian error linear unit: f(z) = z * Phi(z), Phi the normal distribution function.
 
@@ -197,7 +191,6 @@ class GELU(BaseActivation):
     name: ClassVar[str] = "gelu"
 
 
-@dataclass(frozen=True)
 class GELUTanh(BaseActivation):
     """GELU's approximation f(z) = z/2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z**3))).
 
@@ -217,7 +210,6 @@ class GELUTanh(BaseActivation):
     name: ClassVar[str] = "gelu_tanh"
 
 
-@dataclass(frozen=True)
 class SiLU(BaseActivation):
     """Sigmoid-weighted linear unit, or swish: f(z) = z / (1 + exp(-z)).
 
@@ -239,7 +231,6 @@ class SiLU(BaseActivation):
     name: ClassVar[str] = "silu"
 
 
-@dataclass(frozen=True)
 class Mish(BaseActivation):
     """f(z) = z * tanh(log(1 + exp(z))).
 
@@ -257,7 +248,6 @@ class Mish(BaseActivation):
     name: ClassVar[str] = "mish"
 
 
-@dataclass(frozen=True)
 class Softplus(BaseActivation):
     """f(z) = log(1 + exp(z)), a smooth ReLU: greater than 0, with the sigmoid as its derivative.
 
@@ -276,7 +266,6 @@ class Softplus(BaseActivation):
     name: ClassVar[str] = "softplus"
 
 
-@dataclass(frozen=True)
 class Sigmoid(BaseActivation):
     """Logistic function: f(z) = 1 / (1 + exp(-z)), between 0 and 1.
 
@@ -293,7 +282,6 @@ class Sigmoid(BaseActivation):
     name: ClassVar[str] = "sigmoid"
 
 
-@dataclass(frozen=True)
 class HardSigmoid(BaseActivation):
     """Piecewise linear sigmoid: f(z) = min(max(z + 3, 0), 6) / 6, with f'(-3) = f'(3) = 0.
 
@@ -313,7 +301,6 @@ class HardSigmoid(BaseActivation):
     name: ClassVar[str] = "hard_sigmoid"
 
 
-@dataclass(frozen=True)
 class Tanh(BaseActivation):
     """Hyperbolic tangent: f(z) = tanh(z), between -1 and 1.
 
@@ -327,7 +314,6 @@ class Tanh(BaseActivation):
     name: ClassVar[str] = "tanh"
 
 
-@dataclass(frozen=True)
 class Softsign(BaseActivation):
     """f(z) = z / (1 + abs(z)), between -1 and 1; nears them more slowly than tanh.
 
@@ -346,7 +332,6 @@ class Softsign(BaseActivation):
     name: ClassVar[str] = "softsign"
 
 
-@dataclass(frozen=True)
 class Exponential(BaseActivation):
     """f(z) = exp(z), greater than 0: for outputs that are rates or scales.
 
@@ -362,7 +347,6 @@ class Exponential(BaseActivation):
     name: ClassVar[str] = "exponential"
 
 
-@dataclass(frozen=True)
 class Softmax(BaseActivation):
     """Probabilities that sum to one: f(z)_j = exp(z_j) / sum_k exp(z_k).
 
@@ -402,7 +386,6 @@ ACTIVATIONS: dict[str, type[BaseActivation]] = {kind.name: kind for kind in _KIN
 }
 
 
-@dataclass(frozen=True)
 class Activation(BaseActivation):
     """An activation of your own: any function of each weighted sum, with its derivative.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = ["Constraint", "MaxNorm"]
 
 
-@dataclass(frozen=True)
-class Constraint:
+class Constraint(Frozen):
     """Base of all constraints.
 
     Attributes
@@ -23,7 +22,6 @@ class Constraint:
     name: ClassVar[str]
 
 
-@dataclass(frozen=True)
 class MaxNorm(Constraint):
     """Each unit's incoming weights have at most a given Euclidean norm.
 

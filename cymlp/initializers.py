@@ -6,12 +6,12 @@ a layer's initial values do not depend on how many numbers another layer has dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = [
     "Array",
@@ -35,8 +35,7 @@ __all__ = [
 _CUT_STDDEV = 0.87962566103423978
 
 
-@dataclass(frozen=True)
-class Initializer:
+class Initializer(Frozen):
     """Base of all initializers.
 
     Attributes
@@ -79,7 +78,6 @@ def _cut_normal(rng: np.random.Generator, shape: tuple[int, ...], stddev: float)
     return values * (stddev / _CUT_STDDEV)
 
 
-@dataclass(frozen=True)
 class GlorotUniform(Initializer):
     """Uniform within (-l, l), l = gain * sqrt(6 / (n_inputs + n_units)).
 
@@ -122,7 +120,6 @@ class GlorotUniform(Initializer):
         return rng.uniform(-limit, limit, shape)
 
 
-@dataclass(frozen=True)
 class GlorotNormal(Initializer):
     """Truncated normal of standard deviation gain * sqrt(2 / (n_inputs + n_units)).
 
@@ -167,7 +164,6 @@ class GlorotNormal(Initializer):
         return _cut_normal(rng, shape, stddev)
 
 
-@dataclass(frozen=True)
 class HeUniform(Initializer):
     """Uniform within (-l, l), l = sqrt(6 / n_inputs): keeps the scale through ReLU layers.
 
@@ -194,7 +190,6 @@ class HeUniform(Initializer):
         return rng.uniform(-limit, limit, shape)
 
 
-@dataclass(frozen=True)
 class HeNormal(Initializer):
     """Truncated normal of standard deviation sqrt(2 / n_inputs): for ReLU layers.
 
@@ -222,7 +217,6 @@ class HeNormal(Initializer):
         return _cut_normal(rng, shape, np.sqrt(2 / n_inputs))
 
 
-@dataclass(frozen=True)
 class LecunUniform(Initializer):
     """Uniform within (-l, l), l = sqrt(3 / n_inputs): keeps the scale of linear layers.
 
@@ -249,7 +243,6 @@ class LecunUniform(Initializer):
         return rng.uniform(-limit, limit, shape)
 
 
-@dataclass(frozen=True)
 class LecunNormal(Initializer):
     """Truncated normal of standard deviation sqrt(1 / n_inputs): for SELU layers.
 
@@ -279,7 +272,6 @@ class LecunNormal(Initializer):
         return _cut_normal(rng, shape, np.sqrt(1 / n_inputs))
 
 
-@dataclass(frozen=True)
 class Orthogonal(Initializer):
     """Gain times a matrix of orthonormal columns or, where it has more columns, rows.
 
@@ -330,7 +322,6 @@ class Orthogonal(Initializer):
         return self.gain * (q if shape[0] >= shape[1] else q.T)
 
 
-@dataclass(frozen=True)
 class RandomNormal(Initializer):
     """Normal of a fixed standard deviation.
 
@@ -367,7 +358,6 @@ class RandomNormal(Initializer):
         return self.stddev * rng.standard_normal(shape)
 
 
-@dataclass(frozen=True)
 class RandomUniform(Initializer):
     """Uniform within fixed bounds, [low, high).
 
@@ -409,7 +399,6 @@ class RandomUniform(Initializer):
         return rng.uniform(self.low, self.high, shape)
 
 
-@dataclass(frozen=True)
 class Constant(Initializer):
     """The same value everywhere.
 
@@ -445,7 +434,6 @@ class Constant(Initializer):
         return np.full(shape, float(self.value))
 
 
-@dataclass(frozen=True)
 class Ones(Initializer):
     """All ones.
 
@@ -466,7 +454,6 @@ class Ones(Initializer):
         return np.ones(shape)
 
 
-@dataclass(frozen=True)
 class Zeros(Initializer):
     """All zeros: the default of biases.
 
@@ -487,7 +474,6 @@ class Zeros(Initializer):
         return np.zeros(shape)
 
 
-@dataclass(frozen=True, repr=False)
 class Array(Initializer):
     """Given values.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate, activations
+from cymlp._frozen import Frozen
 from cymlp.activations import Identity
 from cymlp.constraints import Constraint
 from cymlp.initializers import GlorotUniform, Initializer, Zeros, initializer
@@ -26,8 +26,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Frozen):
     """Base of all layers.
 
     Attributes
@@ -49,7 +48,6 @@ def _spec_or_none(name: str, value: Any, kind: type, example: str) -> None:
         raise TypeError(f"{name} must be None or {example}, got {value!r}")
 
 
-@dataclass(frozen=True)
 class Dense(Layer):
     """A fully connected layer: activation(x @ kernel + bias).
 
@@ -137,7 +135,6 @@ class Dense(Layer):
         self._set(**values)
 
 
-@dataclass(frozen=True)
 class Activation(Layer):
     """An activation function as a layer of its own: f(x).
 
@@ -172,7 +169,6 @@ class Activation(Layer):
         self._set(activation=activations.resolve("activation", self.activation))
 
 
-@dataclass(frozen=True)
 class Dropout(Layer):
     """Random zeros while training: y = x m / (1 - rate), where m is 0 with probability `rate`.
 
@@ -210,7 +206,6 @@ class Dropout(Layer):
         self._set(rate=_validate.real("rate", self.rate, low=0, high=1))
 
 
-@dataclass(frozen=True)
 class BatchNormalization(Layer):
     """Inputs brought to mean 0 and variance 1 over the batch: gamma (x - m) / sqrt(v + eps) + beta.
 
@@ -262,7 +257,6 @@ class BatchNormalization(Layer):
         _check_norm(self)
 
 
-@dataclass(frozen=True)
 class LayerNormalization(Layer):
     """Each sample's inputs brought to mean 0 and variance 1: gamma (x - m) / sqrt(v + eps) + beta.
 
@@ -316,7 +310,6 @@ def _check_norm(layer: BatchNormalization | LayerNormalization) -> None:
         _validate.boolean(name, getattr(layer, name))
 
 
-@dataclass(frozen=True)
 class Residual(Layer):
     """The inputs plus what some layers make of them: x + f(x).
 

@@ -32,10 +32,10 @@ dtype's epsilon, in the loss and in its derivative.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = [
     "AbsoluteError",
@@ -56,8 +56,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(Frozen):
     """Base of all losses.
 
     Attributes
@@ -78,7 +77,6 @@ class Loss:
     takes_labels: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
 class SquaredError(Loss):
     """Half the squared error: 1/2 sum_j (y_j - t_j)^2.
 
@@ -96,7 +94,6 @@ class SquaredError(Loss):
     name: ClassVar[str] = "squared_error"
 
 
-@dataclass(frozen=True)
 class AbsoluteError(Loss):
     """Absolute error: sum_j abs(y_j - t_j), whose derivative is taken as 0 where that is 0.
 
@@ -116,7 +113,6 @@ class AbsoluteError(Loss):
     name: ClassVar[str] = "absolute_error"
 
 
-@dataclass(frozen=True)
 class Huber(Loss):
     """Squared error of small errors e_j = y_j - t_j, absolute error of large ones.
 
@@ -156,7 +152,6 @@ class Huber(Loss):
         _validate.real("delta", self.delta, low=0, closed="neither")
 
 
-@dataclass(frozen=True)
 class LogCosh(Loss):
     """Logarithm of the hyperbolic cosine of the error: sum_j log cosh(y_j - t_j).
 
@@ -176,7 +171,6 @@ class LogCosh(Loss):
     name: ClassVar[str] = "log_cosh"
 
 
-@dataclass(frozen=True)
 class Quantile(Loss):
     """Pinball loss, whose minimum is a quantile of the targets.
 
@@ -227,7 +221,6 @@ class Quantile(Loss):
             _validate.real("levels", self.levels, low=0, high=1, closed="neither")
 
 
-@dataclass(frozen=True)
 class Poisson(Loss):
     """Negative log likelihood of counts with the mean y, up to a constant: sum_j y_j - t_j log y_j.
 
@@ -253,7 +246,6 @@ class Poisson(Loss):
     target_range: ClassVar[str] = "[0, inf)"
 
 
-@dataclass(frozen=True)
 class Gamma(Loss):
     """Negative log likelihood of a gamma distribution with the mean y: sum_j t_j / y_j + log y_j.
 
@@ -280,7 +272,6 @@ class Gamma(Loss):
     target_range: ClassVar[str] = "(0, inf)"
 
 
-@dataclass(frozen=True)
 class Tweedie(Loss):
     """Negative log likelihood of a compound Poisson distribution with the mean y.
 
@@ -324,7 +315,6 @@ class Tweedie(Loss):
         _validate.real("power", self.power, low=1, high=2, closed="neither")
 
 
-@dataclass(frozen=True)
 class CrossEntropy(Loss):
     """Cross-entropy between classes: -sum_j w_j t'_j log y_j over a sample's outputs.
 
@@ -387,7 +377,6 @@ class CrossEntropy(Loss):
             object.__setattr__(self, "class_weight", weights)
 
 
-@dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of independent yes-or-no outputs, summed over a sample's outputs.
 
@@ -425,7 +414,6 @@ class BinaryCrossEntropy(Loss):
         _validate.real("label_smoothing", self.label_smoothing, low=0, high=1)
 
 
-@dataclass(frozen=True)
 class Hinge(Loss):
     """What is missing to a margin of 1: sum_j max(0, 1 - s_j y_j).
 
@@ -452,7 +440,6 @@ class Hinge(Loss):
     takes_labels: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
 class KLDivergence(Loss):
     """Kullback-Leibler divergence of the outputs from the targets: sum_j t_j log(t_j / y_j).
 
@@ -479,7 +466,6 @@ class KLDivergence(Loss):
     target_range: ClassVar[str] = "[0, 1]"
 
 
-@dataclass(frozen=True)
 class Focal(Loss):
     """Cross-entropy of yes-or-no outputs with less of what is right already.
 
@@ -528,7 +514,6 @@ class Focal(Loss):
         _validate.real("alpha", self.alpha, low=0, high=1, closed="both")
 
 
-@dataclass(frozen=True)
 class CustomLoss(Loss):
     """A loss of your own, computed in Python: ``compile(loss=f)`` makes one of a function.
 

@@ -9,10 +9,11 @@ Each class is a frozen description; ``cymlp/_scores.py`` does the work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = [
     "F1",
@@ -35,8 +36,7 @@ __all__ = [
 AVERAGES = ("auto", "binary", "macro", "micro", "weighted")
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(Frozen):
     """Base of all metrics.
 
     Attributes
@@ -62,7 +62,6 @@ class Metric:
             )
 
 
-@dataclass(frozen=True)
 class Accuracy(Metric):
     """Share of the samples whose largest output is where the largest target is.
 
@@ -80,7 +79,6 @@ class Accuracy(Metric):
     name: str = field(default="accuracy", kw_only=True)
 
 
-@dataclass(frozen=True)
 class TopKAccuracy(Metric):
     """Share of the samples whose class is among the k largest outputs.
 
@@ -114,7 +112,6 @@ class TopKAccuracy(Metric):
         _validate.integer("k", self.k, low=1)
 
 
-@dataclass(frozen=True)
 class _OfClasses(Metric):
     """A metric of the predicted classes, averaged over them."""
 
@@ -128,7 +125,6 @@ class _OfClasses(Metric):
             raise ValueError(f"average must be one of {', '.join(AVERAGES)}, got {self.average!r}")
 
 
-@dataclass(frozen=True)
 class Precision(_OfClasses):
     """Of the samples that were taken for a class, the share that is of it: tp / (tp + fp).
 
@@ -159,7 +155,6 @@ class Precision(_OfClasses):
     name: str = field(default="precision", kw_only=True)
 
 
-@dataclass(frozen=True)
 class Recall(_OfClasses):
     """Of the samples of a class, the share that was taken for it: tp / (tp + fn).
 
@@ -183,7 +178,6 @@ class Recall(_OfClasses):
     name: str = field(default="recall", kw_only=True)
 
 
-@dataclass(frozen=True)
 class F1(_OfClasses):
     """Harmonic mean of a class's precision and recall: 2 tp / (2 tp + fp + fn).
 
@@ -207,7 +201,6 @@ class F1(_OfClasses):
     name: str = field(default="f1", kw_only=True)
 
 
-@dataclass(frozen=True)
 class ROCAUC(Metric):
     """Area under the receiver operating characteristic.
 
@@ -230,7 +223,6 @@ class ROCAUC(Metric):
     name: str = field(default="roc_auc", kw_only=True)
 
 
-@dataclass(frozen=True)
 class MeanSquaredError(Metric):
     """Average of (y - t)^2 over samples and outputs: twice `SquaredError` for one output.
 
@@ -247,7 +239,6 @@ class MeanSquaredError(Metric):
     name: str = field(default="mean_squared_error", kw_only=True)
 
 
-@dataclass(frozen=True)
 class RootMeanSquaredError(Metric):
     """Root of the average of (y - t)^2 over the samples, averaged over the outputs.
 
@@ -262,7 +253,6 @@ class RootMeanSquaredError(Metric):
     name: str = field(default="root_mean_squared_error", kw_only=True)
 
 
-@dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
     """Average of abs(y - t) over samples and outputs.
 
@@ -277,7 +267,6 @@ class MeanAbsoluteError(Metric):
     name: str = field(default="mean_absolute_error", kw_only=True)
 
 
-@dataclass(frozen=True)
 class MeanAbsolutePercentageError(Metric):
     """Average of abs(y - t) / abs(t) over samples and outputs: 1 is 100 percent.
 
@@ -294,7 +283,6 @@ class MeanAbsolutePercentageError(Metric):
     name: str = field(default="mean_absolute_percentage_error", kw_only=True)
 
 
-@dataclass(frozen=True)
 class R2(Metric):
     """Coefficient of determination, 1 - sum (t - y)^2 / sum (t - mean t)^2, averaged over outputs.
 
@@ -312,7 +300,6 @@ class R2(Metric):
     name: str = field(default="r2", kw_only=True)
 
 
-@dataclass(frozen=True)
 class CosineSimilarity(Metric):
     """Cosine of the angle between a sample's outputs and targets, averaged over the samples.
 
@@ -329,7 +316,6 @@ class CosineSimilarity(Metric):
     name: str = field(default="cosine_similarity", kw_only=True)
 
 
-@dataclass(frozen=True)
 class LogLoss(Metric):
     """Cross-entropy of probabilities, without the penalties that the loss includes.
 
@@ -348,7 +334,6 @@ class LogLoss(Metric):
     name: str = field(default="log_loss", kw_only=True)
 
 
-@dataclass(frozen=True)
 class FunctionMetric(Metric):
     """A function of targets and predictions, such as those of `sklearn.metrics`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from cymlp import _inference, _validate, inspection
 from cymlp import metrics as metric_specs
 from cymlp._batch import Described
 from cymlp._batches import BatchStream, are_batches
-from cymlp._explain import explain
 from cymlp._fit import (
     BatchFit,
     Fit,
@@ -43,7 +42,9 @@ from cymlp.losses import BinaryCrossEntropy, Loss, resolve
 from cymlp.metrics import Accuracy, Metric
 from cymlp.optimizers import LBFGS, OPTIMIZERS, Optimizer, Rprop
 from cymlp.schedules import Schedule, rate_at
-from cymlp.trace import Trace
+
+if TYPE_CHECKING:
+    from cymlp.trace import Trace
 
 __all__ = ["Predictor", "Sequential"]
 
@@ -1217,6 +1218,8 @@ class Sequential:
         >>> net.explain([1.0])
         <Trace of 1 sample through 1 layer>
         """
+        from cymlp._explain import explain
+
         return explain(self, X, y, sample_weight, gradients=gradients, names=names)
 
     # Copies and pickles

@@ -8,10 +8,11 @@ which all parameters have, biases too. Steps are counted from 1 here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 from cymlp.schedules import Schedule, validate_rate
 
 __all__ = [
@@ -30,8 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, repr=False)
-class Optimizer:
+class Optimizer(Frozen):
     """Base of all optimizers.
 
     Attributes
@@ -52,7 +52,6 @@ class Optimizer:
         return f"{type(self).__name__}({shown})"
 
 
-@dataclass(frozen=True, repr=False)
 class StochasticOptimizer(Optimizer):
     """Base of the optimizers that take a step for each batch. All of them have these parameters.
 
@@ -95,7 +94,6 @@ class StochasticOptimizer(Optimizer):
             _validate.real("ema_decay", self.ema_decay, low=0, high=1, or_else="None")
 
 
-@dataclass(frozen=True, repr=False)
 class SGD(StochasticOptimizer):
     """Gradient descent, with momentum if asked for.
 
@@ -147,7 +145,6 @@ class SGD(StochasticOptimizer):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class _AdamLike(StochasticOptimizer):
     """What the relatives of Adam share."""
 
@@ -165,7 +162,6 @@ class _AdamLike(StochasticOptimizer):
         _validate.real("epsilon", self.epsilon, low=0, closed="neither")
 
 
-@dataclass(frozen=True, repr=False)
 class Adam(_AdamLike):
     """Steps scaled by running averages of the gradient and of its square.
 
@@ -223,7 +219,6 @@ class Adam(_AdamLike):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class AdamW(_AdamLike):
     """`Adam` with a decay of the weights beside the gradient.
 
@@ -279,7 +274,6 @@ class AdamW(_AdamLike):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class NAdam(_AdamLike):
     """Adam with Nesterov's momentum.
 
@@ -332,7 +326,6 @@ class NAdam(_AdamLike):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class RMSprop(StochasticOptimizer):
     """Steps divided by the root of a running average of the squared gradient.
 
@@ -392,7 +385,6 @@ class RMSprop(StochasticOptimizer):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class Adagrad(StochasticOptimizer):
     """Steps divided by the root of the sum of all squared gradients.
 
@@ -448,7 +440,6 @@ class Adagrad(StochasticOptimizer):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class Adadelta(StochasticOptimizer):
     """Steps in the unit of the parameter, from running averages of squared gradients and steps.
 
@@ -499,7 +490,6 @@ class Adadelta(StochasticOptimizer):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class Lion(StochasticOptimizer):
     """Steps of one size, along the sign of an average of gradients.
 
@@ -551,7 +541,6 @@ class Lion(StochasticOptimizer):
         _validate.real("weight_decay", self.weight_decay, low=0)
 
 
-@dataclass(frozen=True, repr=False)
 class Rprop(StochasticOptimizer):
     """Steps of a size that each parameter has for itself, along the sign of the gradient.
 
@@ -606,7 +595,6 @@ class Rprop(StochasticOptimizer):
         _validate.real("step_sizes[1]", self.step_sizes[1], low=self.step_sizes[0])
 
 
-@dataclass(frozen=True, repr=False)
 class LBFGS(Optimizer):
     """A quasi-Newton method for small data: all samples in each step, found by line search.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = ["L1", "L2", "ElasticNet", "Regularizer"]
 
 
-@dataclass(frozen=True)
-class Regularizer:
+class Regularizer(Frozen):
     """Base of all penalties.
 
     Attributes
@@ -23,7 +22,6 @@ class Regularizer:
     name: ClassVar[str]
 
 
-@dataclass(frozen=True)
 class L1(Regularizer):
     """The sum of the weights' absolute values: strength * sum(abs(W)).
 
@@ -54,7 +52,6 @@ class L1(Regularizer):
         _validate.real("strength", self.strength, low=0)
 
 
-@dataclass(frozen=True)
 class L2(Regularizer):
     """Half the sum of the squared weights: strength / 2 * sum(W**2).
 
@@ -89,7 +86,6 @@ class L2(Regularizer):
         _validate.boolean("per_batch", self.per_batch)
 
 
-@dataclass(frozen=True)
 class ElasticNet(Regularizer):
     """Both penalties: l1 * sum(abs(W)) + l2 / 2 * sum(W**2).
 

@@ -7,10 +7,10 @@ what the compiled core does. Steps are those of the optimizer, one for each batc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 from cymlp import _validate
+from cymlp._frozen import Frozen
 
 __all__ = [
     "Constant",
@@ -44,8 +44,7 @@ def _power(base: float, exponent: float) -> float:
         return math.inf
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(Frozen):
     """Base of all schedules.
 
     Attributes
@@ -60,7 +59,6 @@ class Schedule:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Constant(Schedule):
     """The same rate in all steps, as the plain number is; for `Warmup`.
 
@@ -93,7 +91,6 @@ class Constant(Schedule):
         return self.learning_rate
 
 
-@dataclass(frozen=True)
 class StepDecay(Schedule):
     """A stair: ``learning_rate * gamma**(step // step_size)``.
 
@@ -130,7 +127,6 @@ class StepDecay(Schedule):
         return self.learning_rate * _power(self.gamma, step // self.step_size)
 
 
-@dataclass(frozen=True)
 class ExponentialDecay(Schedule):
     """``learning_rate * decay_rate**(step / decay_steps)``.
 
@@ -166,7 +162,6 @@ class ExponentialDecay(Schedule):
         return self.learning_rate * _power(self.decay_rate, step / self.decay_steps)
 
 
-@dataclass(frozen=True)
 class PolynomialDecay(Schedule):
     """From one rate to another one, along ``(1 - step / decay_steps)**power``; then it stays.
 
@@ -211,7 +206,6 @@ class PolynomialDecay(Schedule):
         )
 
 
-@dataclass(frozen=True)
 class InverseScaling(Schedule):
     """``learning_rate / (step + 1)**power``.
 
@@ -245,7 +239,6 @@ class InverseScaling(Schedule):
         return self.learning_rate / float(step + 1) ** self.power
 
 
-@dataclass(frozen=True)
 class CosineDecay(Schedule):
     """From one rate to another one, along half a wave of a cosine; then it stays.
 
@@ -288,7 +281,6 @@ class CosineDecay(Schedule):
         return _half_cosine(self.learning_rate, self.end_learning_rate, done)
 
 
-@dataclass(frozen=True)
 class CosineDecayRestarts(Schedule):
     """`CosineDecay` again and again, each time longer and from a lower peak if asked for (SGDR).
 
@@ -346,7 +338,6 @@ class CosineDecayRestarts(Schedule):
         return _half_cosine(peak, min(self.end_learning_rate, peak), step / length)
 
 
-@dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up along half a wave of a cosine, and down again to nearly nothing; then it stays.
 
@@ -418,7 +409,6 @@ class OneCycle(Schedule):
         return _half_cosine(self.max_learning_rate, self.end_learning_rate, done)
 
 
-@dataclass(frozen=True)
 class Warmup(Schedule):
     """A straight line up to the first rate of another schedule, which follows.
 

@@ -10,7 +10,16 @@ pytestmark = pytest.mark.skipif(SOURCE_TREE is None, reason="these tests stand i
 
 #: The package from bottom to top. A module imports from its own layer or from those below.
 LAYERS = [
-    {"_cores", "_kernels", "_notation", "_random", "_reference", "_version", "exceptions"},
+    {
+        "_cores",
+        "_frozen",
+        "_kernels",
+        "_notation",
+        "_random",
+        "_reference",
+        "_version",
+        "exceptions",
+    },
     {"_arrays", "_formulas", "_reference_layers", "_render"},
     {"_validate"},
     {"_threads"},

@@ -125,6 +125,17 @@ print(sorted({name.partition(".")[0] for name in set(sys.modules) - before} & he
     assert output_of(code, tmp_path).strip() == "[]"
 
 
+def test_import_leaves_what_few_need_for_later(tmp_path):
+    code = """
+import sys
+import cymlp
+print(sorted({"cymlp.diagnosis", "cymlp.estimators", "cymlp.gradient_check", "cymlp.trace",
+              "cymlp._explain", "cymlp.plots"} & set(sys.modules)))
+print(all(callable(getattr(cymlp, name)) for name in ("diagnose", "explain", "check_gradients")))
+"""
+    assert output_of(code, tmp_path).split() == ["[]", "True"]
+
+
 def test_import_prints_and_warns_nothing(tmp_path):
     process = run_python(
         "import warnings; warnings.simplefilter('error'); import cymlp", cwd=tmp_path

@@ -1,4 +1,4 @@
-"""Print a wheel's tag, size and compiled files; fail if it lacks one or carries what it should not.
+"""Print a wheel's tag, size and compiled files; fail if it lacks one, or has what it should not.
 
 Usage: python tools/check_wheel.py WHEEL
 """
@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 PACKAGE = Path(__file__).resolve().parent.parent / "cymlp"
 COMPILED = {path.stem for path in PACKAGE.glob("*.pyx")}
+LIMIT = 1_500_000
 ALLOWED = {".py", ".pyi", ".typed"}
 PAGE = {f"cymlp/page/{path.name}" for path in (PACKAGE / "page").iterdir()}
 
@@ -21,6 +22,8 @@ def check(wheel):
     tag = "-".join(wheel.stem.split("-")[-3:])
     report = [f"{wheel.name}", f"  tag   {tag}", f"  size  {size / 1024:.0f} KiB"]
     complaints = []
+    if size >= LIMIT:
+        complaints.append(f"{size} bytes: more than the {LIMIT} that a wheel may have")
     found = set()
     for member in members:
         path = PurePosixPath(member.filename)

@@ -2,12 +2,6 @@
 #include "../kernels.h"
 #include "../kernels/common.h"
 
-/* For machines that have nothing better it is small: unrolled as far as -O3 goes, it would be a
- * third of the library. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2")
-#endif
-
 #define ISA_NAME "generic"
 
 #define CYMLP_DOUBLE 0

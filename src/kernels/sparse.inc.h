@@ -32,6 +32,15 @@ static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *co
     return total;
 }
 
+/* Adds x times n_vecs vectors. A function of its own: GCC gives the pragma of a loop that ends
+ * another loop's body to that one. */
+static FORCE_INLINE void NAME(add_scaled)(const int n_vecs, vec x, const REAL *from, vec *sum) {
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        sum[v] = vec_fma(x, vec_load(from + v * LANES), sum[v]);
+    }
+}
+
 /* Adds the inputs of one word of one row to the sums of a run of panels. */
 static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, uint64_t bits,
                                             const REAL *x, int is_packed, const REAL *w__pip,
@@ -54,17 +63,9 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, 
         bits &= bits - 1;
         UNROLL
         for (int p = 0; p < n_full; p++) {
-            UNROLL
-            for (int v = 0; v < PANEL_VECS; v++) {
-                const vec wv = vec_load(w + (size_t)p * panel_size + v * LANES);
-                sum[p * PANEL_VECS + v] = vec_fma(xi, wv, sum[p * PANEL_VECS + v]);
-            }
+            NAME(add_scaled)(PANEL_VECS, xi, w + (size_t)p * panel_size, sum + p * PANEL_VECS);
         }
-        UNROLL
-        for (int v = 0; v < n_last; v++) {
-            const vec wv = vec_load(w_here + v * LANES);
-            sum[n_full * PANEL_VECS + v] = vec_fma(xi, wv, sum[n_full * PANEL_VECS + v]);
-        }
+        NAME(add_scaled)(n_last, xi, w_here, sum + n_full * PANEL_VECS);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -181,13 +182,9 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last,
             const uint64_t below = ((uint64_t)1 << input % BLOCK_ROWS) - 1;
             at = nonzeros.starts__bw[word] + (size_t)count_bits(nonzeros.bits__bw[word] & below);
         }
-        const vec xb = vec_set1(x[at]);
         SETTLE(delta);
         rows &= rows - 1;
-        UNROLL
-        for (int v = 0; v < n_vecs; v++) {
-            sum[v] = vec_fma(xb, vec_load(delta + v * LANES), sum[v]);
-        }
+        NAME(add_scaled)(n_vecs, vec_set1(x[at]), delta, sum);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
