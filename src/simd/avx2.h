@@ -68,7 +68,15 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
 }
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
-    _mm256_maskstore_pd(p, NAME(lane_mask)(count), v);
+    __m128d left = _mm256_castpd256_pd128(v);
+    if (count & 2) {
+        _mm_storeu_pd(p, left);
+        left = _mm256_extractf128_pd(v, 1);
+        p += 2;
+    }
+    if (count & 1) {
+        _mm_store_sd(p, left);
+    }
 }
 
 static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
@@ -140,7 +148,20 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
 }
 
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
-    _mm256_maskstore_ps(p, NAME(lane_mask)(count), v);
+    __m128 left = _mm256_castps256_ps128(v);
+    if (count & 4) {
+        _mm_storeu_ps(p, left);
+        left = _mm256_extractf128_ps(v, 1);
+        p += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi((__m64 *)p, left);
+        left = _mm_movehl_ps(left, left);
+        p += 2;
+    }
+    if (count & 1) {
+        _mm_store_ss(p, left);
+    }
 }
 
 /* Pairs of rows, then pairs of pairs, then the halves. */
