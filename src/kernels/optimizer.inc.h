@@ -303,21 +303,34 @@ static void NAME(move_average)(size_t n, double decay, const void *w__n, void *a
     }
 }
 
-static double NAME(sum_of_squares)(size_t n, const void *w__n) {
+static FORCE_INLINE vec NAME(norm_term)(const int squared, vec w) {
+    return squared ? vec_mul(w, w) : vec_abs(w);
+}
+
+/* Each addition to the sum waits for the one before, so it gets four vectors at once. */
+static FORCE_INLINE double NAME(sum_norm)(const int squared, size_t n, const REAL *w__n) {
     double sum = 0;
-    FOR_EACH_VEC(j, some, n) {
-        const vec w = LOAD((const REAL *)w__n);
-        sum += (double)vec_sum(vec_mul(w, w));
+    size_t j = 0;
+    for (; n - j >= 4 * LANES; j += 4 * LANES) {
+        const vec a = NAME(norm_term)(squared, vec_load(w__n + j));
+        const vec b = NAME(norm_term)(squared, vec_load(w__n + j + LANES));
+        const vec c = NAME(norm_term)(squared, vec_load(w__n + j + 2 * LANES));
+        const vec d = NAME(norm_term)(squared, vec_load(w__n + j + 3 * LANES));
+        sum += (double)vec_sum(vec_add(vec_add(a, b), vec_add(c, d)));
+    }
+    for (; j < n; j += LANES) {
+        const size_t some = n - j < LANES ? n - j : LANES;
+        sum += (double)vec_sum(NAME(norm_term)(squared, LOAD(w__n)));
     }
     return sum;
 }
 
+static double NAME(sum_of_squares)(size_t n, const void *w__n) {
+    return NAME(sum_norm)(1, n, (const REAL *)w__n);
+}
+
 static double NAME(sum_of_abs)(size_t n, const void *w__n) {
-    double sum = 0;
-    FOR_EACH_VEC(j, some, n) {
-        sum += (double)vec_sum(vec_abs(LOAD((const REAL *)w__n)));
-    }
-    return sum;
+    return NAME(sum_norm)(0, n, (const REAL *)w__n);
 }
 
 #undef LOAD
