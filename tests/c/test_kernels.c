@@ -1789,6 +1789,26 @@ static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer op
     k->update[optimizer](n, g, layer->kernel.values, layer->kernel.slots, &step);
 }
 
+/* The squares of a kernel's parts as they are moved: which numbers are added first tells. */
+static double kernel_squares(const cymlp_row_layer *layer) {
+    const size_t n_rows = layer->is_narrow ? layer->n_units : layer->n_inputs;
+    const size_t n_columns = whole_vecs(layer->is_narrow ? layer->n_inputs : layer->n_units);
+    const size_t panel = k->panel_vecs * k->lanes;
+    double squares = 0;
+    for (size_t row = 0; row < n_rows; row += k->block_rows) {
+        const size_t rows = n_rows - row < k->block_rows ? n_rows - row : k->block_rows;
+        double of_block = 0;
+        for (size_t first = 0; first < n_columns; first += panel) {
+            const size_t width = n_columns - first < panel ? n_columns - first : panel;
+            const size_t offset = n_rows * first + row * width;
+            of_block += k->sum_of_squares(rows * width, (const char *)layer->kernel.values +
+                                                            offset * k->item_size);
+        }
+        squares += of_block;
+    }
+    return squares;
+}
+
 /* One step, kernel by kernel. */
 static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_targets targets,
                             double weight, cymlp_step step, cymlp_sums *sums) {
@@ -1813,13 +1833,12 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
     k->activate_backward[last->activation](1, last->n_units, last->alpha, last->y__o, 0,
                                            last->delta__o, 0);
     for (size_t i = N_LAYERS; i-- > 0;) {
-        const size_t n = kernel_size(&layers[i]);
         const double by = layers[i].l2_per_weight ? weight : 1;
         const double l2 = by > 0 ? layers[i].l2 / by : 0;
         if (i > 0) {
             delta_below(&layers[i], &layers[i - 1]);
         }
-        penalty += 0.5 * l2 * k->sum_of_squares(n, layers[i].kernel.values);
+        penalty += 0.5 * l2 * kernel_squares(&layers[i]);
         moved(&layers[i], i > 0 ? layers[i - 1].y__o : x, network->optimizer, step, l2);
     }
     sums->loss += weight * (loss + penalty);
