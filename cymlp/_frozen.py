@@ -20,7 +20,7 @@ else:
         return lambda cls: cls
 
 
-_with_init = dataclass(eq=False, repr=False, match_args=False)
+_with_init = dataclass(eq=False, repr=False)
 
 
 def _values(description: Frozen) -> tuple[Any, ...]:
@@ -66,9 +66,8 @@ class Frozen:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether other is of the same class, with equal fields."""
-        if other.__class__ is not self.__class__:
+        if not isinstance(other, Frozen) or other.__class__ is not self.__class__:
             return NotImplemented
-        assert isinstance(other, Frozen)
         return _values(self) == _values(other)
 
     def __hash__(self) -> int:

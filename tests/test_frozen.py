@@ -43,6 +43,7 @@ def test_fields_come_from_the_whole_line_of_classes():
     assert [f.name for f in dataclasses.fields(Shifted)] == ["scale", "doubled", "shift"]
     assert dataclasses.fields(Plain) == ()
     assert list(inspect.signature(Shifted).parameters) == ["scale", "shift", "doubled"]
+    assert (Shifted.__match_args__, Plain.__match_args__) == (("scale", "shift"), ())
     assert (Shifted(1.5, 2.0).doubled, Shifted(1.5, 2.0).shift) == (3.0, 2.0)
 
 
