@@ -12,6 +12,14 @@
 /* The case of a shape in a switch over SHAPE: rows and vectors of a tile. */
 #define SHAPE(n_rows, n_vecs) (PANEL_VECS * (n_rows) + (n_vecs))
 
+/* Copies the columns of some rows, of a stride each. */
+static NO_INLINE void NAME(copy_columns)(size_t n_rows, size_t n_columns, const REAL *from,
+                                         size_t from_stride, REAL *to, size_t to_stride) {
+    for (size_t r = 0; r < n_rows; r++) {
+        memcpy(to + r * to_stride, from + r * from_stride, n_columns * sizeof(REAL));
+    }
+}
+
 /* How many of n_columns columns are in vector v of a panel. */
 static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
     const size_t before = (size_t)(v * LANES);
@@ -23,17 +31,37 @@ static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, si
                                           const void *const *x_rows__b_i, const REAL *w__ip,
                                           const REAL *bias__p, int from_y, int relu, REAL *y__bo,
                                           size_t y_stride, cymlp_next next) {
+    const size_t width = (size_t)n_vecs * LANES;
+    /* Where the rows end within a vector, the tile is taken from here and put here. */
+    REAL edge[TILE_ROWS * PANEL_VECS * LANES];
+    REAL *const y = n_columns < width ? edge : y__bo;
+    const size_t stride = n_columns < width ? width : y_stride;
     const REAL *x[TILE_ROWS];
     vec sum[TILE_ROWS][PANEL_VECS];
     UNROLL
     for (int r = 0; r < n_rows; r++) {
-        const REAL *y = y__bo + (size_t)r * y_stride;
         x[r] = (const REAL *)x_rows__b_i[r] + first_input;
+    }
+    if (from_y) {
+        if (n_columns < width) {
+            memset(edge, 0, sizeof edge);
+            NAME(copy_columns)((size_t)n_rows, n_columns, y__bo, y_stride, edge, width);
+        }
+        UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            UNROLL
+            for (int v = 0; v < n_vecs; v++) {
+                sum[r][v] = vec_load(y + (size_t)r * stride + v * LANES);
+            }
+        }
+    } else {
         UNROLL
         for (int v = 0; v < n_vecs; v++) {
-            const size_t some = NAME(columns_left)(n_columns, v);
-            sum[r][v] = from_y ? NAME(load_up_to)(y + v * LANES, some, 0)
-                               : (bias__p ? vec_load(bias__p + v * LANES) : vec_zero());
+            const vec start = bias__p ? vec_load(bias__p + v * LANES) : vec_zero();
+            UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                sum[r][v] = start;
+            }
         }
     }
     for (size_t i = 0; i < n_inputs; i++) {
@@ -53,16 +81,24 @@ static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, si
         }
         w__ip += n_vecs * LANES;
     }
+    if (relu) {
+        UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            UNROLL
+            for (int v = 0; v < n_vecs; v++) {
+                sum[r][v] = vec_max(vec_zero(), sum[r][v]); /* this order keeps a NaN */
+            }
+        }
+    }
     UNROLL
     for (int r = 0; r < n_rows; r++) {
         UNROLL
         for (int v = 0; v < n_vecs; v++) {
-            if (relu) {
-                sum[r][v] = vec_max(vec_zero(), sum[r][v]); /* this order keeps a NaN */
-            }
-            NAME(store_up_to)(y__bo + (size_t)r * y_stride + v * LANES,
-                              NAME(columns_left)(n_columns, v), sum[r][v]);
+            vec_store(y + (size_t)r * stride + v * LANES, sum[r][v]);
         }
+    }
+    if (n_columns < width) {
+        NAME(copy_columns)((size_t)n_rows, n_columns, edge, width, y__bo, y_stride);
     }
 }
 
