@@ -30,8 +30,6 @@ DIRECTIVES = {
 }
 # The loops that gain by it are unrolled by hand: -O3 makes the library larger, not faster.
 UNIX_FLAGS = ["-O2", "-std=c11", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
-# Each kernel as a Python function: for tests and benchmarks, never within a training.
-FOR_SIZE = {"_kernels"}
 UNIX_WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 UNIX_SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-g"]
 UNIX_SANITIZE += ["-fno-sanitize-recover=undefined"]
@@ -68,13 +66,9 @@ class BuildExt(build_ext):
         self.parallel = self.parallel or os.cpu_count()
         compile_all = self.compiler.compile
 
-        def compile_one(source, *args, extra_postargs, **kwargs):
-            small = ["-Os"] if Path(source).stem in FOR_SIZE and not msvc else []
-            return compile_all([source], *args, extra_postargs=extra_postargs + small, **kwargs)
-
         def compile_each(sources, *args, **kwargs):  # setuptools takes a list one by one
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                objects = list(pool.map(lambda s: compile_one(s, *args, **kwargs), sources))
+                objects = list(pool.map(lambda s: compile_all([s], *args, **kwargs), sources))
             return sum(objects, [])
 
         self.compiler.compile = compile_each
