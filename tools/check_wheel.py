@@ -23,7 +23,7 @@ def check(wheel):
     report = [f"{wheel.name}", f"  tag   {tag}", f"  size  {size / 1024:.0f} KiB"]
     complaints = []
     if size >= LIMIT:
-        complaints.append(f"{size} bytes: more than the {LIMIT} that a wheel may have")
+        complaints.append(f"{size} bytes, and a wheel must have less than {LIMIT}")
     found = set()
     for member in members:
         path = PurePosixPath(member.filename)

@@ -20,12 +20,6 @@ static NO_INLINE void NAME(copy_columns)(size_t n_rows, size_t n_columns, const 
     }
 }
 
-/* How many of n_columns columns are in vector v of a panel. */
-static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
-    const size_t before = (size_t)(v * LANES);
-    return n_columns >= before + LANES ? LANES : (n_columns > before ? n_columns - before : 0);
-}
-
 static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, size_t n_columns,
                                           size_t first_input, size_t n_inputs,
                                           const void *const *x_rows__b_i, const REAL *w__ip,

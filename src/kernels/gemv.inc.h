@@ -5,6 +5,12 @@
  * still one sum in ascending order from start to end, so that a row alone gives what it gives in a
  * batch, bit for bit. */
 
+/* How many of n_columns columns are in vector v of a panel. */
+static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
+    const size_t before = (size_t)(v * LANES);
+    return n_columns >= before + LANES ? LANES : (n_columns > before ? n_columns - before : 0);
+}
+
 /* A run of panels passes at once: MOST_FULL whole ones and one of any width. */
 #define MOST_VECS ((MOST_FULL + 1) * PANEL_VECS)
 

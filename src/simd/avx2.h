@@ -67,6 +67,7 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
     return _mm256_blendv_pd(vec_set1(fill), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
 
+/* In pieces: a masked store is microcode on AMD's CPUs, and holds up the load that follows it. */
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     __m128d left = _mm256_castpd256_pd128(v);
     if (count & 2) {
@@ -147,6 +148,7 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
     return _mm256_blendv_ps(vec_set1(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
 }
 
+/* In pieces, as with doubles. */
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     __m128 left = _mm256_castps256_ps128(v);
     if (count & 4) {
