@@ -495,7 +495,6 @@ static size_t inputs_around(size_t n) {
 
 static void test_convert(void) {
     uint8_t bytes[256 + 19];
-    void *x = array(sizeof bytes);
     for (size_t j = 0; j < sizeof bytes; j++) {
         bytes[j] = (uint8_t)j;
     }
@@ -503,6 +502,7 @@ static void test_convert(void) {
         const size_t n = stride > 1 ? sizeof bytes / (size_t)stride : sizeof bytes;
         const uint8_t *from = stride < 0 ? bytes + sizeof bytes - 1 : bytes;
         now("convert bytes %d apart", stride);
+        void *x = array(n);
         k->convert(n, CYMLP_UINT8, 0, from, stride, 1, x);
         for (size_t j = 0; j < n; j++) {
             EXPECT(get(x, j) == (wide)from[(ptrdiff_t)j * stride], "x", j);
@@ -512,6 +512,7 @@ static void test_convert(void) {
     for (int swapped = 0; swapped < 2; swapped++) {
         int16_t pair[2] = {-2, 258};
         now("convert pairs of bytes, swapped %d", swapped);
+        void *x = array(2);
         k->convert(2, CYMLP_INT16, swapped, pair, 2, 0.5, x);
         EXPECT(get(x, 0) == (swapped ? -128.5L : -1), "x", (size_t)0);
         EXPECT(get(x, 1) == (swapped ? 256.5L : 129), "x", (size_t)1);
