@@ -2,6 +2,44 @@
  *
  * A row's columns are contiguous; columns from n_units on are neither read nor written. */
 
+/* The activations of a few operations, of a vector; `a` is their parameter. */
+static FORCE_INLINE vec NAME(simple)(enum cymlp_activation activation, vec a, vec z) {
+    switch (activation) {
+    case CYMLP_RELU:
+        return vec_max(vec_zero(), z);
+    case CYMLP_SIGMOID:
+        return NAME(vec_sigmoid)(z);
+    case CYMLP_TANH:
+        return NAME(vec_tanh)(z);
+    case CYMLP_LEAKY_RELU:
+        return vec_if_less(z, vec_zero(), vec_mul(a, z), z);
+    default:
+        return z;
+    }
+}
+
+/* The derivative by z of what has the derivative d by y. */
+static FORCE_INLINE vec NAME(simple_backward)(enum cymlp_activation activation, vec a, vec y,
+                                              vec d) {
+    const vec one = vec_set1(1);
+    switch (activation) {
+    case CYMLP_RELU:
+        return vec_if_less(vec_zero(), y, d, vec_zero());
+    case CYMLP_SIGMOID:
+        return vec_mul(d, vec_mul(y, vec_sub(one, y)));
+    case CYMLP_TANH:
+        return vec_mul(d, vec_mul(vec_sub(one, y), vec_add(one, y)));
+    case CYMLP_LEAKY_RELU:
+        return vec_if_less(vec_zero(), y, d, vec_mul(a, d));
+    default:
+        return d;
+    }
+}
+
+static FORCE_INLINE int NAME(is_simple)(enum cymlp_activation activation) {
+    return activation <= CYMLP_TANH || activation == CYMLP_LEAKY_RELU;
+}
+
 /* In an expression, `a` is the activation's parameter. */
 #define ACTIVATION(NAME_OF_FORWARD, EXPRESSION)                                        \
     static void NAME(NAME_OF_FORWARD)(size_t n_rows, size_t n_units, double alpha,     \
@@ -55,18 +93,17 @@ static void NAME(identity_backward)(size_t n_rows, size_t n_units, double alpha,
     (void)d_stride;
 }
 
-ACTIVATION(relu, vec_max(vec_zero(), z))
-ACTIVATION_BACKWARD(relu_backward, y, vec_if_less(vec_zero(), y, d, vec_zero()))
+ACTIVATION(relu, NAME(simple)(CYMLP_RELU, a, z))
+ACTIVATION_BACKWARD(relu_backward, y, NAME(simple_backward)(CYMLP_RELU, a, y, d))
 
-ACTIVATION(sigmoid, NAME(vec_sigmoid)(z))
-ACTIVATION_BACKWARD(sigmoid_backward, y, vec_mul(d, vec_mul(y, vec_sub(vec_set1(1), y))))
+ACTIVATION(sigmoid, NAME(simple)(CYMLP_SIGMOID, a, z))
+ACTIVATION_BACKWARD(sigmoid_backward, y, NAME(simple_backward)(CYMLP_SIGMOID, a, y, d))
 
-ACTIVATION(tanh, NAME(vec_tanh)(z))
-ACTIVATION_BACKWARD(tanh_backward, y,
-                    vec_mul(d, vec_mul(vec_sub(vec_set1(1), y), vec_add(vec_set1(1), y))))
+ACTIVATION(tanh, NAME(simple)(CYMLP_TANH, a, z))
+ACTIVATION_BACKWARD(tanh_backward, y, NAME(simple_backward)(CYMLP_TANH, a, y, d))
 
-ACTIVATION(leaky_relu, vec_if_less(z, vec_zero(), vec_mul(a, z), z))
-ACTIVATION_BACKWARD(leaky_relu_backward, y, vec_if_less(vec_zero(), y, d, vec_mul(a, d)))
+ACTIVATION(leaky_relu, NAME(simple)(CYMLP_LEAKY_RELU, a, z))
+ACTIVATION_BACKWARD(leaky_relu_backward, y, NAME(simple_backward)(CYMLP_LEAKY_RELU, a, y, d))
 
 /* Below zero f(z) = a (exp(z) - 1), so that f'(z) = y + a. */
 ACTIVATION(elu, vec_if_less(z, vec_zero(),

@@ -30,7 +30,8 @@
 #endif
 
 /* Before a loop of constant length whose variables must all end up in registers. Clang's plain
- * "unroll" may come after the pass that puts arrays there. UNROLL_BY_8 is for loops of any length. */
+ * "unroll" may come after the pass that puts arrays there. UNROLL_BY_8 is for loops of any length.
+ */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define UNROLL_BY_8 _Pragma("clang loop unroll_count(8)")

@@ -17,31 +17,33 @@ static FORCE_INLINE vec NAME(load_target)(cymlp_targets targets, size_t b, size_
     return NAME(load_up_to)((const REAL *)targets.values__b_o[b] + o, some, 0);
 }
 
-/* In double: for rows too short for vectors, or with squares beyond the element type's range. */
+/* With squares in double: for rows too short for vectors, or squares beyond the element type's
+ * range. */
 static double NAME(squared_error_row)(size_t n_units, const REAL *y, cymlp_targets targets,
                                       size_t b, double scale, REAL *delta) {
     double sum = 0;
     for (size_t o = 0; o < n_units; o++) {
-        const double t = targets.labels__b ? (double)((size_t)targets.labels__b[b] == o)
-                                           : (double)((const REAL *)targets.values__b_o[b])[o];
-        const double error = (double)y[o] - t;
+        const REAL t = targets.labels__b ? (REAL)((size_t)targets.labels__b[b] == o)
+                                         : ((const REAL *)targets.values__b_o[b])[o];
+        const double error = (double)(y[o] - t);
         sum += error * error;
         delta[o] = (REAL)(scale * error);
     }
     return sum;
 }
 
+#define TOO_FEW_SQUARES 4
+
 static void NAME(squared_error)(size_t n_rows, size_t n_units, const cymlp_loss_settings *settings,
                                 const void *out__bo, size_t out_stride, cymlp_targets targets,
                                 const double *scale__b, double *loss__b, void *delta__bo,
                                 size_t delta_stride) {
     (void)settings;
-    const size_t too_few = 4;
     for (size_t b = 0; b < n_rows; b++) {
         const REAL *y = (const REAL *)out__bo + b * out_stride;
         REAL *delta = (REAL *)delta__bo + b * delta_stride;
         double sum = (double)INFINITY;
-        if (n_units >= too_few) {
+        if (n_units >= TOO_FEW_SQUARES) {
             const vec scale = vec_set1((REAL)scale__b[b]);
             vec squares = vec_zero();
             FOR_EACH_VEC(o, some, n_units) {
@@ -401,6 +403,27 @@ TERM(NAME(sigmoid_focal_term)) {
     return vec_mul(focus, c);
 }
 LOSS(NAME(sigmoid_focal), NAME(sigmoid_focal_term))
+
+/* The terms of the losses that have them. */
+static NAME(term) *const NAME(terms)[CYMLP_N_LOSSES] = {
+    [CYMLP_ABSOLUTE_ERROR] = NAME(absolute_error_term),
+    [CYMLP_HUBER] = NAME(huber_term),
+    [CYMLP_LOG_COSH] = NAME(log_cosh_term),
+    [CYMLP_QUANTILE] = NAME(quantile_term),
+    [CYMLP_POISSON] = NAME(poisson_term),
+    [CYMLP_GAMMA] = NAME(gamma_term),
+    [CYMLP_TWEEDIE] = NAME(tweedie_term),
+    [CYMLP_CROSS_ENTROPY] = NAME(cross_entropy_term),
+    [CYMLP_BINARY_CROSS_ENTROPY] = NAME(binary_cross_entropy_term),
+    [CYMLP_HINGE] = NAME(hinge_term),
+    [CYMLP_KL_DIVERGENCE] = NAME(kl_divergence_term),
+    [CYMLP_FOCAL] = NAME(focal_term),
+    [CYMLP_SIGMOID_BINARY_CROSS_ENTROPY] = NAME(sigmoid_binary_cross_entropy_term),
+    [CYMLP_SIGMOID_FOCAL] = NAME(sigmoid_focal_term),
+    [CYMLP_EXPONENTIAL_POISSON] = NAME(exponential_poisson_term),
+    [CYMLP_EXPONENTIAL_GAMMA] = NAME(exponential_gamma_term),
+    [CYMLP_EXPONENTIAL_TWEEDIE] = NAME(exponential_tweedie_term),
+};
 
 #undef LOSS
 #undef TERM

@@ -5,8 +5,6 @@
  * for the layer below and then moved. The results are those of a batch of one, bit for bit, but for
  * the sign of a zero. */
 
-static const cymlp_kernels NAME(table);
-
 /* X(vectors) for every width of a panel. */
 #if PANEL_VECS == 2
 #define FOR_EACH_WIDTH(X) X(1) X(2)
@@ -227,11 +225,14 @@ static void NAME(train_rows)(const cymlp_row_network *network, const cymlp_sampl
                              size_t first, size_t n_samples, size_t n_steps, cymlp_sums *sums) {
     const size_t row_bytes = network->layers->n_inputs * sizeof(REAL), line = 64;
     cymlp_step step = network->step;
+    const int fits_vectors = NAME(fits_vectors)(network);
+    NAME(vector_steps) vector_steps = NAME(vector_steps_of)(network);
     for (size_t s = 0; s < n_samples; s++) {
         const ptrdiff_t b = NAME(sample_at)(samples, first + s);
         const char *x = samples->x + b * samples->x_stride;
         const void *values = samples->values ? samples->values + b * samples->values_stride : NULL;
         const cymlp_targets targets = {samples->labels ? samples->labels + b : NULL, &values};
+        const double weight = samples->weight ? samples->weight[b] : 1;
         if (s + 1 < n_samples) { /* shuffled rows lie where the hardware cannot guess */
             const char *next =
                 samples->x + NAME(sample_at)(samples, first + s + 1) * samples->x_stride;
@@ -241,9 +242,13 @@ static void NAME(train_rows)(const cymlp_row_network *network, const cymlp_sampl
         }
         if (network->optimizer == CYMLP_ADAM) {
             cymlp_correct_step(&step, (double)(n_steps + s + 1));
+            vector_steps.factors = NAME(factors_of)(&step);
         }
-        NAME(train_row)(network, (const REAL *)x, targets, samples->weight ? samples->weight[b] : 1,
-                        &step, sums);
+        if (fits_vectors) {
+            NAME(take_vector_step)(network, (const REAL *)x, targets, weight, &vector_steps, sums);
+        } else {
+            NAME(train_row)(network, (const REAL *)x, targets, weight, &step, sums);
+        }
     }
 }
 

@@ -24,6 +24,10 @@
 #include "optimizer.inc.h"
 #include "norm.inc.h"
 #include "rows.inc.h"
+
+static const cymlp_kernels NAME(table); /* for the two that choose kernels by number */
+
+#include "vector_step.inc.h"
 #include "row_step.inc.h"
 
 /* Lets a test's own build reach what no table exports. */
@@ -203,5 +207,6 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_transpose
 #undef vec_quotient
 #undef vec_exponent
+#undef vec_lane
 #undef vec_sum
 #undef vec_largest

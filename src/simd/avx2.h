@@ -31,6 +31,14 @@
     _mm256_or_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a), _mm256_and_pd(_mm256_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ))
 
+/* Of the two halves of a double. */
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    const __m256i halves = _mm256_setr_epi32(0, 1, 0, 1, 0, 1, 0, 1);
+    const __m256i first = _mm256_set1_epi32((int)(2 * lane));
+    return _mm256_castps_pd(
+        _mm256_permutevar8x32_ps(_mm256_castpd_ps(v), _mm256_add_epi32(first, halves)));
+}
+
 #define vec_nonzero(a) \
     (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_UQ))
 
@@ -111,6 +119,10 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     _mm256_or_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), \
                  _mm256_and_ps(_mm256_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ))
+
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return _mm256_permutevar8x32_ps(v, _mm256_set1_epi32((int)lane));
+}
 
 #define vec_nonzero(a) \
     (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ))
@@ -195,4 +207,5 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
 #define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)
 #define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_lane(v, l) NAME(vec_lane)(v, l)
 #define vec_quotient(a, b) vec_div(a, b)

@@ -31,6 +31,10 @@
     _mm512_or_pd(_mm512_andnot_pd(_mm512_set1_pd(-0.0), a), _mm512_and_pd(_mm512_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return _mm512_permutexvar_pd(_mm512_set1_epi64((long long)lane), v);
+}
+
 #define vec_nonzero(a) _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
@@ -109,6 +113,10 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
                  _mm512_and_ps(_mm512_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return _mm512_permutexvar_ps(_mm512_set1_epi32((int)lane), v);
+}
+
 #define vec_nonzero(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)
@@ -177,6 +185,7 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #endif
 
 #define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_lane(v, l) NAME(vec_lane)(v, l)
 #define vec_pow2(n) NAME(vec_pow2)(n)
 #define vec_exponent(x) NAME(vec_exponent)(x)
 #define vec_sum(v) NAME(vec_sum)(v)

@@ -9,6 +9,7 @@
  *     vec_round(a)                  to the nearest integer, |a| < 2^22 (float) or 2^51 (double)
  *     vec_copysign(a, b)            |a| with the sign of b
  *     vec_if_less(a, b, yes, no)    yes where a < b, else no
+ *     vec_lane(v, l)                lane l of v in all lanes
  *     vec_nonzero(a)                a bit per lane: 1 where it is not 0
  *     vec_pow2(n)                   2^n for integers n of the normal exponent range; one below it
  *                                   0, one above it infinity
@@ -159,6 +160,8 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     }
 }
 
+static inline vec NAME(vec_lane)(vec v, size_t lane) { return NAME(vec_set1)(LANE_AT(v, lane)); }
+
 static inline unsigned NAME(vec_nonzero)(vec a) {
     unsigned bits = 0;
     for (int l = 0; l < LANES; l++) {
@@ -206,6 +209,7 @@ static inline void NAME(vec_transpose)(vec square[LANES]) {
 #define vec_copysign(a, b) NAME(vec_copysign)(a, b)
 #define vec_if_less(a, b, yes, no) NAME(vec_if_less)(a, b, yes, no)
 #define vec_pow2(n) NAME(vec_pow2)(n)
+#define vec_lane(v, l) NAME(vec_lane)(v, l)
 #define vec_nonzero(a) NAME(vec_nonzero)(a)
 #define vec_transpose(square) NAME(vec_transpose)(square)
 #define vec_quotient(a, b) vec_div(a, b)

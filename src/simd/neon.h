@@ -46,6 +46,10 @@ static inline vec NAME(vec_exponent)(vec x) {
     return vec_sub(vcvtq_f64_u64(biased), vec_set1(1023));
 }
 
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return lane ? vdupq_laneq_f64(v, 1) : vdupq_laneq_f64(v, 0);
+}
+
 static inline unsigned NAME(vec_nonzero)(vec a) {
     static const uint64_t bit[LANES] = {1, 2};
     return (unsigned)vaddvq_u64(vbicq_u64(vld1q_u64(bit), vceqzq_f64(a)));
@@ -109,6 +113,12 @@ static inline vec NAME(vec_exponent)(vec x) {
     return vec_sub(vcvtq_f32_u32(biased), vec_set1(127));
 }
 
+/* By the numbers of its four bytes. */
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    const uint32x4_t bytes = vdupq_n_u32(0x03020100u + 0x04040404u * (uint32_t)lane);
+    return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(v), vreinterpretq_u8_u32(bytes)));
+}
+
 static inline unsigned NAME(vec_nonzero)(vec a) {
     static const uint32_t bit[LANES] = {1, 2, 4, 8};
     return vaddvq_u32(vbicq_u32(vld1q_u32(bit), vceqzq_f32(a)));
@@ -159,4 +169,5 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
 #define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)
 #define vec_transpose(square) NAME(vec_transpose)(square)
+#define vec_lane(v, l) NAME(vec_lane)(v, l)
 #define vec_quotient(a, b) vec_div(a, b)

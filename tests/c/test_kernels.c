@@ -1848,6 +1848,11 @@ static void step_by_kernels(cymlp_row_network *network, const void *x, cymlp_tar
     sums->weight += weight;
 }
 
+static const enum cymlp_activation vector_activations[] = {
+    CYMLP_IDENTITY, CYMLP_RELU, CYMLP_SIGMOID, CYMLP_TANH, CYMLP_LEAKY_RELU,
+};
+#define N_VECTOR_ACTIVATIONS (sizeof vector_activations / sizeof *vector_activations)
+
 /* One of the activations that keep their output. */
 static enum cymlp_activation keeping_y(size_t n) {
     enum cymlp_activation f = (enum cymlp_activation)(n % CYMLP_N_ACTIVATIONS);
@@ -1857,7 +1862,8 @@ static enum cymlp_activation keeping_y(size_t n) {
     return f;
 }
 
-static void train_rows_of(const size_t *sizes, size_t turn) {
+/* Plain: no penalty, and the activations that steps in vectors know. */
+static void train_rows_of(const size_t *sizes, size_t turn, int plain) {
     static const int64_t order[N_ROWS] = {2, 0, 3, 1};
     const double weight[N_ROWS] = {1, 0.25, 0, 3};
     const size_t n_outputs = sizes[N_LAYERS], x_stride = sizes[0] + 2;
@@ -1876,21 +1882,23 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     network.layers = layers;
     network.loss = (enum cymlp_loss)(turn % CYMLP_N_LOSSES);
     network.loss_settings = told_in(turn, network.loss, n_outputs, &is_smoothed);
-    network.optimizer = CYMLP_SGD + (int)(turn % (CYMLP_ADAM - CYMLP_SGD + 1));
+    network.optimizer =
+        CYMLP_SGD + (int)((plain ? turn / CYMLP_N_LOSSES : turn) % (CYMLP_ADAM - CYMLP_SGD + 1));
     network.step = step;
     network.wants_accuracy = 1;
     network.accuracy_threshold = 0.5;
     other = network;
     other.layers = copies;
-    now("train_rows of %zu-%zu-%zu-%zu, loss %d, optimizer %d, turn %zu", sizes[0], sizes[1],
-        sizes[2], sizes[3], (int)network.loss, (int)network.optimizer, turn);
+    now("train_rows of %zu-%zu-%zu-%zu, loss %d, optimizer %d, turn %zu, plain %d", sizes[0],
+        sizes[1], sizes[2], sizes[3], (int)network.loss, (int)network.optimizer, turn, plain);
     for (size_t i = 0; i < N_LAYERS; i++) {
         const size_t whole = whole_vecs(sizes[i + 1]);
         cymlp_row_layer *layer = &layers[i];
         layer->n_inputs = sizes[i], layer->n_units = sizes[i + 1];
-        layer->activation = keeping_y(turn / 2 + i);
+        layer->activation = plain ? vector_activations[(turn / 2 + i) % N_VECTOR_ACTIVATIONS]
+                                  : keeping_y(turn / 2 + i);
         layer->alpha = alpha;
-        layer->l2 = turn % 3 ? 0.1 * (double)i : 0;
+        layer->l2 = turn % 3 && !plain ? 0.1 * (double)i : 0;
         layer->l2_per_weight = turn % 3 == 2;
         layer->is_narrow = i > 0 && (turn + i) % 3 == 0;
         layer->kernel = layer->is_narrow ? parameters(sizes[i + 1], sizes[i])
@@ -1904,6 +1912,8 @@ static void train_rows_of(const size_t *sizes, size_t turn) {
     }
     if (takes_y(network.loss)) {
         layers[N_LAYERS - 1].activation = copies[N_LAYERS - 1].activation = CYMLP_SIGMOID;
+    } else if (network.loss >= CYMLP_EXPONENTIAL_POISSON) { /* nor by an exponential's overflow */
+        layers[N_LAYERS - 1].activation = copies[N_LAYERS - 1].activation = CYMLP_TANH;
     }
     for (size_t b = 0; b < N_ROWS; b++) {
         labels[b] = (int32_t)(b * 5 % n_outputs);
@@ -1947,7 +1957,18 @@ static void test_train_rows(void) {
         for (size_t i = 0; i <= N_LAYERS; i++) {
             sizes[i] = widths[(turn + i * (1 + turn / n_widths)) % n_widths];
         }
-        train_rows_of(sizes, turn);
+        train_rows_of(sizes, turn, 0);
+    }
+    /* Layers within a vector take steps of their own kind: every loss with every optimizer. */
+    for (size_t turn = 0; turn < 4 * CYMLP_N_LOSSES; turn++) {
+        const size_t few[] = {1, l, 2, l - 1, l / 2, 3 < l ? 3 : 1, l / 2 + 1};
+        const size_t n_few = sizeof few / sizeof *few;
+        size_t sizes[N_LAYERS + 1];
+        for (size_t i = 0; i <= N_LAYERS; i++) {
+            sizes[i] = few[(turn + i * (1 + turn / n_few)) % n_few];
+        }
+        sizes[0] = turn % 5 ? sizes[0] : k->block_rows + 3;
+        train_rows_of(sizes, turn, 1);
     }
 }
 
