@@ -475,13 +475,14 @@ cdef class Network(Updates):
         run.loss = run.penalty = run.hits = run.weight = 0
         run.share = 1
         run.by_count = epochs != NULL and epochs.by_count
+        # Before the samples are shuffled: the work of all epochs is of one kind to a TeamWatch.
+        run.first_layer_cost = first_layer_cost(
+            self.kernels, &run.samples, 0, run.samples.n_rows, self._sparse_units())
         if epochs != NULL:
             with nogil:
                 begin_epoch(epochs, shared)
         run.every_batch = every_batch
         run.steps_before = self.iteration
-        run.first_layer_cost = first_layer_cost(
-            self.kernels, &run.samples, 0, run.samples.n_rows, self._sparse_units())
         run.fused = self._is_fused(shared)
         run.slice_rows = run.batch_size
         if not run.fused:

@@ -150,10 +150,18 @@ cdef TeamWatch new_watch(int team) noexcept nogil:
 
 
 def forget_trials():
-    """Forget whether teams were faster than one thread: the next work begins with its team."""
-    cdef int i
+    """Forget whether teams were faster than one thread: the next work begins with its team.
+
+    Returns
+    -------
+    int
+        Of how many kinds of work it was known.
+    """
+    cdef int i, known = 0
     for i in range(MOST_WATCHES):
+        known += watches[i].team > 0
         watches[i].team = 0
+    return known
 
 
 cdef bint is_alone(const TeamWatch* watch) noexcept nogil:

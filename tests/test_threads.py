@@ -215,6 +215,18 @@ for n_threads, work in enumerate([
     assert output_of(code) == [str(workers) for workers in range(1, 7)]
 
 
+@pytest.mark.parametrize("share", [1.0, 0.2], ids=["dense", "sparse"])
+def test_all_epochs_are_one_kind_of_work(share):
+    """What was found out of a team in one epoch holds in the next, whatever the samples' order."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((700, 500)) * (rng.random((700, 500)) < rng.random((700, 1)) * share)
+    net = make_net(500, [(600, "relu"), (3, "identity")])
+    _threads.forget_trials()
+    for _ in range(2):
+        net.fit(X, rng.standard_normal((700, 3)), epochs=3, batch_size=50, verbose=0, n_threads=2)
+    assert _threads.forget_trials() == (1 if OPENMP else 0)
+
+
 def test_set_and_get():
     for n in (1, 2, 5):
         cymlp.set_num_threads(n)
