@@ -4,28 +4,20 @@
  * their sum as vec_sum adds them. The order follows from the number of inputs alone, so that a row
  * alone gives what it gives in a batch, bit for bit. A register tile is some rows by some units. */
 
-/* The sums of n vectors, as vec_sum takes them: a square of vectors is turned to add its lanes. */
+/* The sums of n vectors, as vec_sum takes them; LANES of them at once. */
 static FORCE_INLINE void NAME(sums_of)(const int n, const vec *v, REAL *sum__n) {
-    const int n_turned = n / LANES * LANES;
+    const int n_together = n / LANES * LANES;
     UNROLL
-    for (int k = 0; k < n_turned; k += LANES) {
-        vec square[LANES];
+    for (int k = 0; k < n_together; k += LANES) {
+        vec some[LANES];
         UNROLL
         for (int l = 0; l < LANES; l++) {
-            square[l] = v[k + l];
+            some[l] = v[k + l];
         }
-        vec_transpose(square);
-        UNROLL
-        for (int half = LANES / 2; half > 0; half /= 2) {
-            UNROLL
-            for (int l = 0; l < half; l++) {
-                square[l] = vec_add(square[l], square[l + half]);
-            }
-        }
-        vec_store(sum__n + k, square[0]);
+        vec_store(sum__n + k, vec_sums(some));
     }
     UNROLL
-    for (int k = n_turned; k < n; k++) {
+    for (int k = n_together; k < n; k++) {
         sum__n[k] = vec_sum(v[k]);
     }
 }

@@ -20,6 +20,21 @@ static FORCE_INLINE void NAME(store_up_to)(REAL *p, size_t count, vec v) {
     }
 }
 
+#ifndef vec_sums
+static FORCE_INLINE vec NAME(vec_sums)(vec v[LANES]) {
+    vec_transpose(v);
+    UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        UNROLL
+        for (int l = 0; l < half; l++) {
+            v[l] = vec_add(v[l], v[l + half]);
+        }
+    }
+    return v[0];
+}
+#define vec_sums(v) NAME(vec_sums)(v)
+#endif
+
 /* The total over n elements of TERM(sum, j, some), a vector's at offset j and a sum before it. Each
  * of four neighbours has a sum of its own, which need not wait for theirs. */
 #define ROW_SUM(total, n, TERM)                                                            \

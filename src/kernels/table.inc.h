@@ -209,4 +209,5 @@ static const cymlp_kernels NAME(table) = {
 #undef vec_exponent
 #undef vec_lane
 #undef vec_sum
+#undef vec_sums
 #undef vec_largest

@@ -75,6 +75,17 @@ static inline vec NAME(vec_load_some)(const REAL *p, size_t count, REAL fill) {
     return _mm256_blendv_pd(vec_set1(fill), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
 
+/* The sums of both halves of two vectors side by side, then of all lanes. */
+static FORCE_INLINE vec NAME(vec_sums)(vec v[LANES]) {
+    vec twos[2];
+    UNROLL
+    for (int k = 0; k < 2; k++) {
+        const vec a = v[k], b = v[k + 2];
+        twos[k] = vec_add(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+    }
+    return vec_add(_mm256_unpacklo_pd(twos[0], twos[1]), _mm256_unpackhi_pd(twos[0], twos[1]));
+}
+
 /* In pieces: a masked store is microcode on AMD's CPUs, and holds up the load that follows it. */
 static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     __m128d left = _mm256_castpd256_pd128(v);
@@ -178,6 +189,26 @@ static inline void NAME(vec_store_some)(REAL *p, size_t count, vec v) {
     }
 }
 
+/* The sums of both halves of two vectors side by side, then of all pairs of lanes, then of all
+ * lanes. */
+static FORCE_INLINE vec NAME(vec_sums)(vec v[LANES]) {
+    vec fours[2];
+    UNROLL
+    for (int j = 0; j < 2; j++) {
+        __m256d twos[2];
+        UNROLL
+        for (int k = 0; k < 2; k++) {
+            const vec a = v[2 * j + k], b = v[2 * j + k + 4];
+            twos[k] = _mm256_castps_pd(
+                vec_add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)));
+        }
+        fours[j] = vec_add(_mm256_castpd_ps(_mm256_unpacklo_pd(twos[0], twos[1])),
+                           _mm256_castpd_ps(_mm256_unpackhi_pd(twos[0], twos[1])));
+    }
+    return vec_add(_mm256_shuffle_ps(fours[0], fours[1], _MM_SHUFFLE(2, 0, 2, 0)),
+                   _mm256_shuffle_ps(fours[0], fours[1], _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
 /* Pairs of rows, then pairs of pairs, then the halves. */
 static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     vec pairs[LANES];
@@ -203,6 +234,7 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_pow2(n) NAME(vec_pow2)(n)
 #define vec_exponent(x) NAME(vec_exponent)(x)
 #define vec_sum(v) NAME(vec_sum)(v)
+#define vec_sums(v) NAME(vec_sums)(v)
 #define vec_largest(v) NAME(vec_largest)(v)
 #define vec_load_some(p, count, fill) NAME(vec_load_some)(p, count, fill)
 #define vec_store_some(p, count, v) NAME(vec_store_some)(p, count, v)

@@ -69,6 +69,23 @@ static inline REAL NAME(vec_largest)(vec v) { HALVES(_max, v); }
 
 #define vec_quotient(a, b) vec_div(a, b)
 
+/* The sums of both halves of two vectors side by side, then of all quarters, then of all lanes. */
+static FORCE_INLINE vec NAME(vec_sums)(vec v[LANES]) {
+    vec fours[2];
+    UNROLL
+    for (int k = 0; k < 2; k++) {
+        vec twos[2];
+        UNROLL
+        for (int l = 0; l < 2; l++) {
+            const vec a = v[4 * l + k], b = v[4 * l + k + 2];
+            twos[l] = vec_add(_mm512_shuffle_f64x2(a, b, 0x44), _mm512_shuffle_f64x2(a, b, 0xee));
+        }
+        fours[k] = vec_add(_mm512_shuffle_f64x2(twos[0], twos[1], 0x88),
+                           _mm512_shuffle_f64x2(twos[0], twos[1], 0xdd));
+    }
+    return vec_add(_mm512_unpacklo_pd(fours[0], fours[1]), _mm512_unpackhi_pd(fours[0], fours[1]));
+}
+
 /* Pairs of rows, then quarters of them, then the halves. */
 static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     vec pairs[LANES];
@@ -156,6 +173,33 @@ static FORCE_INLINE vec NAME(vec_quotient)(vec a, vec b) {
 }
 #define vec_quotient(a, b) NAME(vec_quotient)(a, b)
 
+/* The sums of both halves of two vectors side by side, then of all quarters, then of all pairs of
+ * lanes, then of all lanes. */
+static FORCE_INLINE vec NAME(vec_sums)(vec v[LANES]) {
+    vec eights[2];
+    UNROLL
+    for (int j = 0; j < 2; j++) {
+        vec fours[2];
+        UNROLL
+        for (int k = 0; k < 2; k++) {
+            vec twos[2];
+            UNROLL
+            for (int l = 0; l < 2; l++) {
+                const vec a = v[8 * l + 2 * j + k], b = v[8 * l + 2 * j + k + 4];
+                twos[l] =
+                    vec_add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+            }
+            fours[k] = vec_add(_mm512_shuffle_f32x4(twos[0], twos[1], 0x88),
+                               _mm512_shuffle_f32x4(twos[0], twos[1], 0xdd));
+        }
+        const __m512d a = _mm512_castps_pd(fours[0]), b = _mm512_castps_pd(fours[1]);
+        eights[j] = vec_add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                            _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return vec_add(_mm512_shuffle_ps(eights[0], eights[1], _MM_SHUFFLE(2, 0, 2, 0)),
+                   _mm512_shuffle_ps(eights[0], eights[1], _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
 /* Pairs of rows, then pairs of pairs, then quarters, then the halves. */
 static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
     vec fours[LANES];
@@ -189,4 +233,5 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_pow2(n) NAME(vec_pow2)(n)
 #define vec_exponent(x) NAME(vec_exponent)(x)
 #define vec_sum(v) NAME(vec_sum)(v)
+#define vec_sums(v) NAME(vec_sums)(v)
 #define vec_largest(v) NAME(vec_largest)(v)
