@@ -11,22 +11,27 @@
  * (D. Lemire, Fast random integer generation in an interval, ACM TOMACS 29, 2019): no index is more
  * likely than another by more than one part in 2^64 / m. */
 static inline void cymlp_shuffle(size_t n, uint64_t key0, uint64_t key1, int64_t *order__n) {
+    enum { AT_ONCE = 4 }; /* numbers of one counter wait for each other, those of several do not */
     const uint64_t key[] = {key0, key1};
-    uint64_t random[4];
+    uint64_t counter[4] = {0};
+    size_t left = n;
     for (size_t i = 0; i < n; i++) {
         order__n[i] = (int64_t)i;
     }
-    for (size_t done = 0; done + 1 < n; done++) {
-        const size_t last = n - 1 - done;
-        if (done % 4 == 0) {
-            const uint64_t counter[4] = {done / 4 + 1};
-            cymlp_philox(counter, key, random);
+    while (left > 1) {
+        uint64_t random[4 * AT_ONCE];
+        for (size_t c = 0; c < AT_ONCE; c++) {
+            counter[0]++;
+            cymlp_philox(counter, key, random + 4 * c);
         }
-        uint64_t chosen;
-        (void)cymlp_multiply(random[done % 4], last + 1, &chosen);
-        const int64_t swapped = order__n[chosen];
-        order__n[chosen] = order__n[last];
-        order__n[last] = swapped;
+        for (size_t r = 0; r < 4 * AT_ONCE && left > 1; r++) {
+            uint64_t chosen;
+            (void)cymlp_multiply(random[r], left, &chosen);
+            left--;
+            const int64_t swapped = order__n[chosen];
+            order__n[chosen] = order__n[left];
+            order__n[left] = swapped;
+        }
     }
 }
 
