@@ -12,7 +12,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from cymlp._kernels cimport (
-    Ahead, Next, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table, optimizer_step)
+    Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table,
+    optimizer_step)
 
 cdef enum:
     CACHE_LINE = 64
@@ -351,16 +352,21 @@ cdef void update_block_sparse(
     cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
     cdef uint64_t* turned = <uint64_t*> (scratch + run_bytes(kernels))
     cdef Py_ssize_t run, p, stop, column, offset, count
+    cdef SparseAhead ahead
+    ahead.rows__b, ahead.start = inputs.next_rows__b, block.first * inputs.next_item
     kernels.turn_nonzeros(n_rows, block.index, inputs.nonzeros, turned)
     for run in range(ceil_div(panels.n_panels, kernels.run_panels)):
         p = run * kernels.run_panels
         stop = min(panels.n_panels, p + <Py_ssize_t> kernels.run_panels)
         column = first_column(panels, p)
+        ahead.n_bytes = block.n_rows * inputs.next_item if run == 0 else 0
+        ahead.w_full = layer.kernel.values + offset_of(layer, block, p)
+        ahead.w_last = layer.kernel.values + offset_of(layer, block, stop - 1)
+        ahead.w_panel = layer.n_inputs * panel_width(panels, p) * item
         kernels.sparse_gradient(
             n_rows, (first_column(panels, stop) - column) // lanes, block.first, block.n_rows,
             inputs.rows__b_i, inputs.nonzeros, turned, delta__bo + column * item, delta_stride,
-            scratch, inputs.next_rows__b, block.first * inputs.next_item,
-            block.n_rows * inputs.next_item if run == 0 else 0)
+            scratch, &ahead)
         for p in range(p, stop):
             count = block.n_rows * panel_width(panels, p)
             offset = offset_of(layer, block, p)

@@ -94,6 +94,13 @@ cdef extern from "kernels.h" nogil:
         size_t n_lines
         size_t delta_offset
 
+    ctypedef struct SparseAhead "cymlp_sparse_ahead":
+        const void* const* rows__b
+        size_t start, n_bytes
+        const char* w_full
+        const char* w_last
+        size_t w_panel
+
     ctypedef struct Nonzeros "cymlp_nonzeros":
         const uint64_t* bits__bw
         const uint32_t* starts__bw
@@ -207,7 +214,7 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
             const void* const* x_rows__b_i, Nonzeros nonzeros, const uint64_t* rows__ci,
             const void* delta__bo, size_t delta_stride, void* g__pip,
-            const void* const* next_rows__b, size_t next_start, size_t next_bytes) noexcept nogil
+            const SparseAhead* ahead) noexcept nogil
         void (*column_sum)(
             size_t n_rows, size_t width, const void* x__bp, size_t x_stride,
             void* sum__p) noexcept nogil

@@ -165,6 +165,16 @@ typedef struct cymlp_ahead {
     size_t delta_offset;
 } cymlp_ahead;
 
+/* What will be wanted after a sparse gradient: a part of each of some rows, as many as were summed
+ * over, to be read, and the weights of its inputs, to be written, which stand in whole panels and a
+ * last one. They are hints like the above. */
+typedef struct cymlp_sparse_ahead {
+    const void *const *rows__b;
+    size_t start, n_bytes; /* of each row */
+    const char *w_full, *w_last;
+    size_t w_panel; /* bytes from one whole panel to the next */
+} cymlp_sparse_ahead;
+
 /* Memory that will be wanted after a tile: `step` bytes of it for each input of the tile. */
 typedef struct cymlp_next {
     const char *start;
@@ -368,12 +378,11 @@ typedef struct cymlp_kernels {
 
     /* g = x^T delta for at most block_rows inputs, from the first of a word on, and n_vecs vectors
      * of outputs, which are cut into panels from their first one on: at most run_panels of them.
-     * Meanwhile next_bytes bytes at each of next_rows__b, as many as rows, come into the cache. */
+     * Meanwhile what is ahead is brought into the cache. */
     void (*sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                             const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
-                            void *g__pip, const void *const *next_rows__b, size_t next_start,
-                            size_t next_bytes);
+                            void *g__pip, const cymlp_sparse_ahead *ahead);
 
     /* The sums over the rows of a panel's columns, and of the products of two; in an order that
      * their number determines. Here and below columns are those of arrays of whole vectors. */

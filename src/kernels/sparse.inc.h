@@ -198,24 +198,40 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last,
     }
 }
 
+/* Asks for the weights of one input in one panel. */
+static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *w) {
+    UNROLL
+    for (size_t at = 0; at < (size_t)n_vecs * LANES * sizeof(REAL); at += 64) {
+        PREFETCH_TO_WRITE(w + at);
+    }
+}
+
 static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, size_t n_rows,
                                             size_t first_input, size_t n_inputs,
                                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                             const uint64_t *rows__ci, const REAL *delta__bo,
                                             size_t delta_stride, REAL *g__pip,
-                                            const void *const *next_rows__b, size_t next_start,
-                                            size_t next_bytes) {
+                                            const cymlp_sparse_ahead *ahead) {
     const size_t g_panel = n_inputs * PANEL_VECS * LANES;
+    const size_t w_row = PANEL_VECS * LANES * sizeof(REAL);
     for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
         cymlp_nonzeros here = nonzeros;
         here.bits__bw += b * nonzeros.stride;
         here.starts__bw += nonzeros.starts__bw ? b * nonzeros.stride : 0;
         for (size_t i = 0; i < n_inputs; i++) {
             if (b + i < n_rows) {
-                const char *next = (const char *)next_rows__b[b + i] + next_start;
-                for (size_t line = 0; line < next_bytes; line += 64) {
+                const char *next = (const char *)ahead->rows__b[b + i] + ahead->start;
+                for (size_t line = 0; line < ahead->n_bytes; line += 64) {
                     PREFETCH(next + line);
                 }
+            }
+            if (b == 0 && n_rows >= 64) { /* less work would not hide them */
+                UNROLL
+                for (int p = 0; p < n_full; p++) {
+                    NAME(claim_row)(PANEL_VECS,
+                                    ahead->w_full + (size_t)p * ahead->w_panel + i * w_row);
+                }
+                NAME(claim_row)(n_last, ahead->w_last + i * (size_t)n_last * LANES * sizeof(REAL));
             }
             NAME(gradient_word)(n_full, n_last, rows__ci[b + i], first_input + i, x_rows__b_i + b,
                                 here, delta__bo + b * delta_stride, delta_stride, b > 0,
@@ -229,15 +245,14 @@ static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_inp
                                   const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                   const uint64_t *rows__ci, const void *delta__bo,
                                   size_t delta_stride, void *g__pip,
-                                  const void *const *next_rows__b, size_t next_start,
-                                  size_t next_bytes) {
+                                  const cymlp_sparse_ahead *ahead) {
     const size_t n_full = (n_vecs - 1) / PANEL_VECS;
     switch (RUN(n_full, n_vecs - n_full * PANEL_VECS)) {
 #define CASE(FULL, LAST)                                                                     \
     case RUN(FULL, LAST):                                                                    \
         NAME(gradient_run)(FULL, LAST, n_rows, first_input, n_inputs, x_rows__b_i, nonzeros, \
                            rows__ci, (const REAL *)delta__bo, delta_stride, (REAL *)g__pip,  \
-                           next_rows__b, next_start, next_bytes);                            \
+                           ahead);                                                           \
         break;
         FOR_EACH_RUN(CASE)
 #undef CASE

@@ -624,6 +624,7 @@ static void test_sparse_gradient(void) {
             const size_t width = n_vecs * k->lanes, stride = width + 3;
             void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
             const cymlp_nonzeros nonzeros = {bits, packed ? starts : NULL, MOST_WORDS};
+            const cymlp_sparse_ahead ahead = {row_pointers, 0, 64, g, g, 0};
             wide *sums = calloc(2 * n_inputs * width, sizeof *sums);
             wide *const sizes = sums + n_inputs * width;
             const size_t n_kept = n_rows > 40 && packed ? 40 : n_rows; /* MOST_ARRAYS */
@@ -644,7 +645,7 @@ static void test_sparse_gradient(void) {
                 leave_zeros_out(n_kept, all);
             }
             k->sparse_gradient(n_kept, n_vecs, first, n_inputs, row_pointers, nonzeros, turned,
-                               delta, stride, g, row_pointers, 0, 64);
+                               delta, stride, g, &ahead);
             for (size_t j = 0; j < n_inputs * width; j++) {
                 expect_near(get(g, in_panels(n_inputs, width, j / width, j % width)), sums[j],
                             (wide)n_kept * eps * sizes[j], packed ? "g of packed rows" : "g", j);
