@@ -165,11 +165,11 @@ static inline REAL NAME(vec_largest)(vec v) { HALVES(_max, v); }
 
 #undef HALVES
 
-/* A reciprocal of 14 bits, and one of Newton's steps for the quotient. */
+/* A reciprocal of 14 bits, and one of Newton's steps for the quotient. The bound is for infinity,
+ * whose reciprocal is zero. */
 static FORCE_INLINE vec NAME(vec_quotient)(vec a, vec b) {
-    b = vec_min(vec_set1(0x1p100f), b);
     const vec r = _mm512_rcp14_ps(b), q = vec_mul(a, r);
-    return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, q, a), q);
+    return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(vec_min(vec_set1(0x1p100f), b), q, a), q);
 }
 #define vec_quotient(a, b) NAME(vec_quotient)(a, b)
 

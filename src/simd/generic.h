@@ -15,11 +15,14 @@
  *                                   0, one above it infinity
  *     vec_exponent(x)               floor(log2 x) for normal x > 0; anything for a NaN
  *     vec_sum(v), vec_largest(v)    of all lanes, halves first; one of them where any is NaN
- *     vec_sums(v)                   vec_sum of LANES vectors, which may change; elementary.inc.h
- * has one for those who have none vec_load_some(p, count, fill), vec_store_some(p, count, v) the
- * first count <= LANES lanes, nothing else is touched vec_transpose(square)         in place, of
- * LANES vectors vec_quotient(a, b)            a / min(b, 2^100) within 1.5 ulp for a normal b > 0
- * or a NaN; or a / b, where the divider is the faster way
+ *     vec_sums(v)                   vec_sum of each of LANES vectors, whose array may change; if an
+ *                                   ISA has none, elementary.inc.h transposes
+ *     vec_load_some(p, count, fill), vec_store_some(p, count, v)
+ *                                   the first count <= LANES lanes, nothing else is touched
+ *     vec_transpose(square)         in place, of LANES vectors
+ *     vec_quotient(a, b)            a / b within 1.5 ulp for a normal b with 0 < b <= 2^100, 0 for
+ *                                   an infinite one, NaN for a NaN; or a / b itself, where the
+ *                                   divider is the faster way
  */
 
 #define TILE_ROWS 4
