@@ -226,7 +226,10 @@ static void NAME(train_rows)(const cymlp_row_network *network, const cymlp_sampl
     const size_t row_bytes = network->layers->n_inputs * sizeof(REAL), line = 64;
     cymlp_step step = network->step;
     const int fits_vectors = NAME(fits_vectors)(network);
-    NAME(vector_steps) vector_steps = NAME(vector_steps_of)(network);
+    NAME(vector_steps) vector_steps;
+    if (fits_vectors) {
+        vector_steps = NAME(vector_steps_of)(network);
+    }
     for (size_t s = 0; s < n_samples; s++) {
         const ptrdiff_t b = NAME(sample_at)(samples, first + s);
         const char *x = samples->x + b * samples->x_stride;
