@@ -184,6 +184,10 @@ static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const R
                                           size_t z_stride, REAL *y__lo, size_t y_stride,
                                           REAL *sum__l, REAL *largest__l) {
     vec square[LANES], total[LANES], high = vec_set1(-INFINITY);
+    size_t n_terms = 1; /* the power of two that n_units is not above */
+    while (n_terms < n_units) {
+        n_terms *= 2;
+    }
     for (size_t l = 0; l < LANES; l++) {
         square[l] =
             l < n_rows ? NAME(load_up_to)(z__lo + l * z_stride, n_units, -INFINITY) : vec_zero();
@@ -193,11 +197,17 @@ static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const R
         high = vec_max(high, square[o]);
     }
     vec_store(largest__l, high);
-    for (size_t o = 0; o < LANES; o++) {
-        square[o] = total[o] = o < n_units ? NAME(vec_exp)(vec_sub(square[o], high)) : vec_zero();
+    for (size_t o = 0; o < n_units; o++) {
+        square[o] = total[o] = NAME(vec_exp)(vec_sub(square[o], high));
+    }
+    for (size_t o = n_units; o < n_terms; o++) {
+        total[o] = vec_zero();
     }
     UNROLL
-    for (int half = LANES / 2; half > 0; half /= 2) { /* as vec_sum adds */
+    for (int half = LANES / 2; half > 0; half /= 2) { /* as vec_sum adds, but for zeros */
+        if ((size_t)half >= n_terms) {
+            continue;
+        }
         UNROLL
         for (int o = 0; o < half; o++) {
             total[o] = vec_add(total[o], total[o + half]);
