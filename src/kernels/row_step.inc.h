@@ -245,9 +245,11 @@ static void NAME(train_rows)(const cymlp_row_network *network, const cymlp_sampl
         }
         if (network->optimizer == CYMLP_ADAM) {
             cymlp_correct_step(&step, (double)(n_steps + s + 1));
-            vector_steps.factors = NAME(factors_of)(&step);
         }
         if (fits_vectors) {
+            if (network->optimizer == CYMLP_ADAM) {
+                vector_steps.factors = NAME(factors_of)(&step);
+            }
             NAME(take_vector_step)(network, (const REAL *)x, targets, weight, &vector_steps, sums);
         } else {
             NAME(train_row)(network, (const REAL *)x, targets, weight, &step, sums);

@@ -31,14 +31,14 @@
     _mm512_or_pd(_mm512_andnot_pd(_mm512_set1_pd(-0.0), a), _mm512_and_pd(_mm512_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
-static inline vec NAME(vec_lane)(vec v, size_t lane) {
-    return _mm512_permutexvar_pd(_mm512_set1_epi64((long long)lane), v);
-}
-
 #define vec_nonzero(a) _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (count)) - 1), v)
+
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return _mm512_permutexvar_pd(_mm512_set1_epi64((long long)lane), v);
+}
 
 /* The low bits of 1.5 * 2^52 + m are m, for small integers m. */
 static inline vec NAME(vec_pow2)(vec n) {
@@ -130,14 +130,14 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
                  _mm512_and_ps(_mm512_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
-static inline vec NAME(vec_lane)(vec v, size_t lane) {
-    return _mm512_permutexvar_ps(_mm512_set1_epi32((int)lane), v);
-}
-
 #define vec_nonzero(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (count)) - 1), v)
+
+static inline vec NAME(vec_lane)(vec v, size_t lane) {
+    return _mm512_permutexvar_ps(_mm512_set1_epi32((int)lane), v);
+}
 
 static inline vec NAME(vec_pow2)(vec n) {
     const vec biased = vec_add(n, vec_set1(0x1.8p23f + 127));
