@@ -14,14 +14,13 @@ from cymlp._kernels cimport CYMLP_SINGLE, CYMLP_WIDE
 cdef enum:
     CACHE_LINE = 64
     PIECE = 64                      # inputs of a row that are converted to be counted
+    DENSITY_ROWS = 8                # of a batch, that its zeros are looked for in
 
 # Inputs that a first layer must have for its zeros to be looked for, units that it must have more
-# than, the rows that are looked at, and the share of non-zeros below which it is faster to multiply
-# only these, where the layer has at least SPARSE_UNITS: the crossover that benchmarks/ablations.py
-# measures.
+# than, and the share of non-zeros below which it is faster to multiply only these, where the layer
+# has at least SPARSE_UNITS: the crossover that benchmarks/ablations.py measures.
 cdef Py_ssize_t SPARSE_INPUTS = 64
 cdef Py_ssize_t DENSE_UNITS = 16
-cdef Py_ssize_t DENSITY_ROWS = 8
 cdef double SPARSE_SHARE = 0.38
 cdef double SPARSE_UNITS = 64
 
@@ -111,29 +110,40 @@ cdef double first_layer_cost(
         return share / limit
     if samples.n_inputs < SPARSE_INPUTS or n_units <= DENSE_UNITS:
         return 1
-    share = nonzero_share(kernels, samples, first, n_rows)
+    share = nonzero_share(kernels, samples, first, n_rows, limit)
     return share / limit if share < limit else 1
 
 
 cdef double nonzero_share(
-    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
+    double limit
 ) noexcept nogil:
-    """How many inputs of some samples are not zero, as far as a few of them tell."""
-    cdef Py_ssize_t b, i, j, n, some = min(n_rows, DENSITY_ROWS), total = 0
+    """How many inputs of some samples are not zero, as far as a few of them tell.
+
+    Nobody has asked the cache for these samples yet. So only half of them are looked at where
+    that is enough to say that the share is not below the limit.
+    """
+    cdef Py_ssize_t b, j, i, n, some = min(n_rows, <Py_ssize_t> DENSITY_ROWS), end = 0, total = 0
+    cdef double n_looked_at = <double> some * samples.n_inputs
     cdef double[PIECE] piece
-    cdef const void* row
+    cdef const void* row = piece
+    cdef const void* rows[DENSITY_ROWS]
     for b in range(some):
         i = sample(samples, first + b * n_rows // some)
         if samples.format == REALS:
-            row = samples.x + i * samples.x_stride
-            total += kernels.find_nonzeros(1, samples.n_inputs, &row, NULL, 0)
+            rows[b] = samples.x + i * samples.x_stride
             continue
-        row = piece
         for j in range(ceil_div(samples.n_inputs, PIECE)):
             n = min(<Py_ssize_t> PIECE, samples.n_inputs - j * PIECE)
             convert(kernels, samples, i, j * PIECE, n, piece)
             total += kernels.find_nonzeros(1, n, &row, NULL, 0)
-    return total / <double> (some * samples.n_inputs)
+    if samples.format == REALS:
+        end = ceil_div(some, 2)
+        total = kernels.find_nonzeros(end, samples.n_inputs, rows, NULL, 0)
+        if total < limit * n_looked_at:
+            total += kernels.find_nonzeros(
+                some - end, samples.n_inputs, rows + end, NULL, 0)
+    return total / n_looked_at
 
 
 cdef Inputs inputs_of(

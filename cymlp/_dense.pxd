@@ -158,12 +158,26 @@ cdef inline Py_ssize_t n_items(const Dense* layer) noexcept nogil:
     return ceil_div(kernel_rows(layer), layer.kernels.block_rows) + 1
 
 
+# How many of the kernel's rows an item has; 1 for the bias.
+cdef inline Py_ssize_t item_rows(const Dense* layer, Py_ssize_t index) noexcept nogil:
+    cdef Py_ssize_t left = kernel_rows(layer) - index * <Py_ssize_t> layer.kernels.block_rows
+    return max(<Py_ssize_t> 1, min(<Py_ssize_t> layer.kernels.block_rows, left))
+
+
 # How many parameters an item has.
 cdef inline Py_ssize_t parameters_of(const Dense* layer, Py_ssize_t index) noexcept nogil:
-    cdef Py_ssize_t left = kernel_rows(layer) - index * <Py_ssize_t> layer.kernels.block_rows
-    if left <= 0:
+    if index == n_items(layer) - 1:
         return layer.n_units
-    return min(<Py_ssize_t> layer.kernels.block_rows, left) * kernel_columns(layer)
+    return item_rows(layer, index) * kernel_columns(layer)
+
+
+# Rows of whole tiles and, in a transposed copy, whole vectors: parts of an item of which each is
+# as good as a whole one begin after a multiple of these.
+cdef inline Py_ssize_t piece_rows(const KernelTable* kernels) noexcept nogil:
+    cdef Py_ssize_t rows = kernels.lanes
+    while rows % <Py_ssize_t> kernels.tile_rows:
+        rows += kernels.lanes
+    return rows
 
 
 # Bytes that an update of n_rows rows needs as scratch memory.
@@ -181,12 +195,13 @@ cdef void dense_propagate(
     const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
     char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
 
-# Updates one item by its gradient, the sum of x^T delta or delta over the rows. delta's rows hold
-# whole vectors. `norms` are the item's from before, where there is a penalty.
+# Updates one item, or its rows from `start` to before `stop`, whole pieces, by its gradient, the
+# sum of x^T delta or delta over the rows of the batch. delta's rows hold whole vectors. `norms` are
+# those of what is updated from before, where there is a penalty.
 cdef void dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
-    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
-    Norms* norms) noexcept nogil
+    const Dense* layer, Py_ssize_t index, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_rows,
+    Inputs inputs, const char* delta__bo, Py_ssize_t delta_stride, double batch_weight,
+    int optimizer, const Step* step, char* scratch, Norms* norms) noexcept nogil
 
 # Scales this thread's share of the units down to max_norm; not for narrow layers.
 cdef void dense_constrain(

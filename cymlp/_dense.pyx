@@ -145,20 +145,18 @@ cdef void dense_propagate(
         delta_below__bi, stride_below, True)
 
 
-# Rows of a kernel that an update takes at once.
+# Rows of a kernel that an update takes at once, all of one word of non-zeros.
 cdef struct Block:
-    Py_ssize_t index, first, n_rows
+    Py_ssize_t first, n_rows
     Py_ssize_t kernel_rows
     Panels panels
 
 
 cdef inline Block block_of(const Dense* layer, Py_ssize_t index) noexcept nogil:
     cdef Block block
-    cdef Py_ssize_t most = layer.kernels.block_rows
-    block.index = index
     block.kernel_rows = kernel_rows(layer)
-    block.first = index * most
-    block.n_rows = min(most, block.kernel_rows - block.first)
+    block.first = index * <Py_ssize_t> layer.kernels.block_rows
+    block.n_rows = item_rows(layer, index)
     block.panels = panels_of(layer.kernels, kernel_columns(layer))
     return block
 
@@ -354,7 +352,9 @@ cdef void update_block_sparse(
     cdef Py_ssize_t run, p, stop, column, offset, count
     cdef SparseAhead ahead
     ahead.rows__b, ahead.start = inputs.next_rows__b, block.first * inputs.next_item
-    kernels.turn_nonzeros(n_rows, block.index, inputs.nonzeros, turned)
+    kernels.turn_nonzeros(
+        n_rows, block.first // <Py_ssize_t> kernels.block_rows, inputs.nonzeros, turned)
+    turned += block.first % <Py_ssize_t> kernels.block_rows
     for run in range(ceil_div(panels.n_panels, kernels.run_panels)):
         p = run * kernels.run_panels
         stop = min(panels.n_panels, p + <Py_ssize_t> kernels.run_panels)
@@ -423,9 +423,9 @@ cdef void update_bias(
 
 
 cdef void dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta__bo,
-    Py_ssize_t delta_stride, double batch_weight, int optimizer, const Step* step, char* scratch,
-    Norms* norms
+    const Dense* layer, Py_ssize_t index, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_rows,
+    Inputs inputs, const char* delta__bo, Py_ssize_t delta_stride, double batch_weight,
+    int optimizer, const Step* step, char* scratch, Norms* norms
 ) noexcept nogil:
     cdef Step room
     cdef Block block
@@ -437,6 +437,7 @@ cdef void dense_update_item(
                 layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch, norms)
         return
     block = block_of(layer, index)
+    block.first, block.n_rows = block.first + start, stop - start
     step = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight, &room)
     if inputs.nonzeros.bits__bw != NULL:
         update_block_sparse(
@@ -734,6 +735,6 @@ def gradient(x, delta, *, isa=None, int n_threads=1, bint narrow=False):
     cdef Py_ssize_t index
     for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
         dense_update_item(
-            layer, index, n_rows, inputs, delta_rows, stride, 1, CYMLP_GRADIENT, &step,
-            scratch + index * size, &norms[index])
+            layer, index, 0, item_rows(layer, index), n_rows, inputs, delta_rows, stride, 1,
+            CYMLP_GRADIENT, &step, scratch + index * size, &norms[index])
     return unpack_kernel(layer, kernel_gradient), bias_gradient[:n_units].copy()

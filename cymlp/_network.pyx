@@ -34,6 +34,7 @@ from cymlp._passes cimport (
     CALL_FLOPS, CLOCK_FLOPS, Run, agree_to_stop, next_look, wait_for_team)
 from cymlp._program cimport (
     cymlp_flush_denormals, cymlp_restore_denormals, propagate, raise_pending_signal)
+from cymlp._shares cimport begin_balance, need_balance, rebalance, shares_of
 from cymlp._steps cimport clips_norms, has_schedule, set_rate, stepper_of, take_step
 from cymlp._threads cimport (
     STRETCH, TeamWatch, cymlp_cpu, cymlp_leave_cpu, cymlp_now, cymlp_team_size, end_stretch,
@@ -241,6 +242,14 @@ cdef class Network(Updates):
         return 0
 
     # Training
+
+    @property
+    def shares(self):
+        """What part of the parameters each thread of the last team updated, by their cost.
+
+        Empty where there was no team.
+        """
+        return shares_of(&self.balance)
 
     @property
     def divergence(self):
@@ -497,6 +506,7 @@ cdef class Network(Updates):
                 self.calls_activations or self.calls_loss):
             team = threads_for(flops, asked)
         self._need_workspace(run.slice_rows, team, run.samples.format)
+        need_balance(&self.balance, team)
         by_rows = self._goes_by_rows(shared)
         if by_rows:
             self.transposes_are_old = True
@@ -570,6 +580,8 @@ cdef class Network(Updates):
         cdef uint64_t denormals = cymlp_flush_denormals()
         if thread == 0:
             run.denormals = denormals
+            if team > 1:
+                begin_balance(&self.balance, team)
         elif run.cpu >= 0:
             cymlp_leave_cpu(run.cpu, thread)
         while run.first < run.samples.n_rows and not run.pause:
@@ -602,6 +614,8 @@ cdef class Network(Updates):
                 if self._diverges(run):  # by the penalty alone: see _count
                     self.diverged_step, self.diverged_layer = steps, self.n_ops
                 run.weight += run.share * weight
+                if team > 1:
+                    rebalance(&self.balance)
         cymlp_restore_denormals(denormals)
 
     cdef void _train_by_rows(self, Run* run, Py_ssize_t steps) noexcept nogil:

@@ -13,25 +13,21 @@ from cymlp._dense cimport (
     dense_update_item, keeps_gradient, n_items, penalty_of)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
-    OP_DENSE, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages, norm_update,
-    op_items, uses_batch)
+    OP_DENSE, Op, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages,
+    norm_update, op_items, uses_batch)
 from cymlp._passes cimport wait_for_team
+from cymlp._shares cimport Part, free_balance, note_update, part_of, take_share
 from cymlp._steps cimport array_scale, clips_norms, global_scale
+from cymlp._threads cimport cymlp_now
 
 # The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
 
 
-cdef inline int owner(Shares* shares, const Op* op, Py_ssize_t index) noexcept nogil:
-    """The thread that updates an item; asked for all items in turn."""
-    cdef double cost, middle
-    if shares.team == 1:
-        return 0
-    cost = item_parameters(op, index)
-    cost *= shares.first_cost if op == shares.first_layer else shares.cost
-    middle = shares.before + cost / 2
-    shares.before += cost
-    return min(shares.team - 1, <int> (middle * shares.team / shares.total))
+cdef inline bint has_norms(const Op* op) noexcept nogil:
+    """Whether an update leaves norms of whole items behind."""
+    return op.kind == OP_DENSE and (
+        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0)
 
 
 cdef class Updates(Passes):
@@ -51,6 +47,7 @@ cdef class Updates(Passes):
 
     def __dealloc__(self):
         free(self.gradient_squares)
+        free_balance(&self.balance)
 
     cdef void _update(
         self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t n_rows, double weight,
@@ -61,23 +58,28 @@ cdef class Updates(Passes):
         cdef const Op* op
         cdef Inputs below
         cdef char* scratch = self.scratch + thread * self.scratch_bytes
-        cdef Shares shares = self._shares(run, n_rows, team)
+        cdef Shares shares = self._shares(run, n_rows, thread, team)
+        cdef Part part
         cdef Norms unused
+        cdef double began = cymlp_now() if team > 1 else 0
         for k in range(self.n_ops):
             op = &self.ops[k]
             if op.kind == OP_DENSE:
                 below = self._inputs_of(op, inputs)
             for index in range(op_items(op)):
-                if owner(&shares, op, index) == thread and not run.stop:
+                part = part_of(&shares, op, index, has_norms(op))
+                if part.start < part.stop and not run.stop:
                     if not op.is_trainable and not keeps_gradient(optimizer):
                         if op.kind == OP_DENSE:
                             dense_item_norms(&op.dense, index, &self.norms[item])
                     elif op.kind == OP_DENSE:
                         # Slices after the first one do not see the parameters any more.
                         dense_update_item(
-                            &op.dense, index, n_rows, below, self.tensors[k].delta, op.stride,
-                            weight, optimizer, &run.step, scratch,
-                            &unused if optimizer == CYMLP_ACCUMULATE else &self.norms[item])
+                            &op.dense, index, part.start, part.stop, n_rows, below,
+                            self.tensors[k].delta, op.stride, weight, optimizer, &run.step,
+                            scratch,
+                            &unused if optimizer == CYMLP_ACCUMULATE or part.start > 0
+                            else &self.norms[item])
                     else:
                         norm_update(
                             self.kernels, self.ops, self.tensors, k, index, n_rows, optimizer,
@@ -85,6 +87,8 @@ cdef class Updates(Passes):
                     if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
                         self._look(run, thread, <double> n_rows / op_items(op), op)
                 item += 1
+        if team > 1:
+            note_update(&self.balance, thread, &shares, cymlp_now() - began)
 
     cdef void _apply_gradients(
         self, Run* run, Py_ssize_t n_rows, int thread, int team
@@ -94,12 +98,13 @@ cdef class Updates(Passes):
         cdef const Op* op
         cdef Step step = run.step
         cdef Shares shares
+        cdef Part part
         cdef double scale = 1
         if clips_norms(&self.stepper):
             self._leave_squares(run, thread, team)
             wait_for_team(team)
             scale = global_scale(&self.stepper, self._norm(0, self._n_items()))
-        shares = self._shares(run, 0, team)
+        shares = self._shares(run, 0, thread, team)
         for k in range(self.n_ops):
             op = &self.ops[k]
             count = op_items(op)
@@ -110,7 +115,8 @@ cdef class Updates(Passes):
                 if index == count - 1:  # bias or beta
                     step.gradient_scale = scale * array_scale(
                         &self.stepper, self._norm(item + count - 1, 1))
-                if owner(&shares, op, index) != thread or not op.is_trainable:
+                part = part_of(&shares, op, index, True)
+                if part.start == part.stop or not op.is_trainable:
                     continue
                 if op.kind == OP_DENSE:
                     dense_apply_item(&op.dense, index, run.optimizer, &step)
@@ -124,11 +130,13 @@ cdef class Updates(Passes):
         """Leave the squares of this thread's gradients where all threads add them, in order."""
         cdef Py_ssize_t k, index, item = 0
         cdef const Op* op
-        cdef Shares shares = self._shares(run, 0, team)
+        cdef Shares shares = self._shares(run, 0, thread, team)
+        cdef Part part
         for k in range(self.n_ops):
             op = &self.ops[k]
             for index in range(op_items(op)):
-                if owner(&shares, op, index) == thread:
+                part = part_of(&shares, op, index, True)
+                if part.start < part.stop:
                     if not op.is_trainable:
                         self.gradient_squares[item] = 0
                     elif op.kind == OP_DENSE:
@@ -159,16 +167,18 @@ cdef class Updates(Passes):
                 dense_constrain(
                     &self.ops[k].dense, run.step.average_decay, thread, team)
 
-    cdef Shares _shares(self, const Run* run, Py_ssize_t n_rows, int team) noexcept nogil:
-        """How a team shares out an update of n_rows rows, from the first item on."""
+    cdef Shares _shares(
+        self, const Run* run, Py_ssize_t n_rows, int thread, int team
+    ) noexcept nogil:
+        """A thread's way through all items in an update of n_rows rows."""
         cdef Shares shares
         cdef double first = (self.n_inputs + 1.0) * self._sparse_units()
-        shares.team = team
         shares.first_layer = &self.ops[0]
         shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
         shares.cost = n_rows + OPTIMIZER_ROWS
-        shares.before = 0
-        shares.total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        take_share(
+            &self.balance, thread, team,
+            first * shares.first_cost + (self.n_parameters - first) * shares.cost, &shares)
         return shares
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:

@@ -11,7 +11,7 @@ import pytest
 from conftest import assert_bitwise_equal, make_net, run_python
 
 import cymlp
-from cymlp import _kernels, _threads
+from cymlp import _kernels, _shares, _threads
 
 OPENMP = _threads.build_info()["openmp"]
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build has no OpenMP")
@@ -225,6 +225,44 @@ def test_all_epochs_are_one_kind_of_work(share):
     for _ in range(2):
         net.fit(X, rng.standard_normal((700, 3)), epochs=3, batch_size=50, verbose=0, n_threads=2)
     assert _threads.forget_trials() == (1 if OPENMP else 0)
+
+
+@pytest.mark.parametrize("speeds", [[1.0], [1.0, 1.0], [2.0, 3.0], [5.0, 4.0, 6.0, 5.0]])
+def test_threads_that_update_faster_have_more_to_update(speeds):
+    shares = _shares.simulated_shares(speeds, 200)
+    np.testing.assert_allclose(shares, np.array(speeds) / sum(speeds), rtol=1e-6)
+
+
+def test_every_thread_keeps_something_to_update():
+    """Otherwise it could not show that it has become faster."""
+    shares = _shares.simulated_shares([1.0, 1e6, 1e6, 1e6], 200)
+    assert sum(shares) == pytest.approx(1)
+    assert 0.1 < shares[0] < 0.15
+
+
+@needs_openmp
+@pytest.mark.parametrize("share", [1.0, 0.1], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_shares_that_change_while_training_change_no_bit(isa, dtype, share, n_threads):
+    """Parts of blocks, in a first layer, one with a transposed copy and one with a penalty."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((1200, 300)) * (rng.random((1200, 300)) < share)
+    target = rng.standard_normal((1200, 3))
+    results = []
+    for team in (1, n_threads):
+        net = make_net(
+            300,
+            [(150, "relu"), (210, "relu"), (3, "identity")],
+            dtype=dtype,
+            optimizer="adam",
+            l2=[None, (1e-3, False), None],
+        )
+        _threads.forget_trials()
+        for _ in range(3):
+            net.fit(X, target, batch_size=60, verbose=0, n_threads=team)
+        results.append(net.get_weights())
+    assert len(set(net._network.shares)) > 1
+    assert_bitwise_equal(results[1], results[0])
 
 
 def test_set_and_get():

@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def simulated_shares(speeds: Sequence[float], n_steps: int) -> list[float]: ...
