@@ -12,8 +12,9 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from cymlp._kernels cimport (
-    Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, kernel_table,
-    optimizer_step)
+    Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, cymlp_panels_of,
+    kernel_table, optimizer_step)
+from cymlp._kernels cimport Panels as VectorPanels
 
 cdef enum:
     CACHE_LINE = 64
@@ -51,27 +52,38 @@ cdef inline Py_ssize_t run_bytes(const KernelTable* kernels) noexcept nogil:
     return kernels.block_rows * width * kernels.item_size
 
 
-# A matrix in panels. first_column(n_panels) is the number of columns with their padding.
+# The columns of a matrix in panels: whole ones and lesser ones, as cymlp_panels has their vectors.
 cdef struct Panels:
-    Py_ssize_t n_panels
-    Py_ssize_t full_width
-    Py_ssize_t n_columns            # with their padding
+    Py_ssize_t n_panels, n_full
+    Py_ssize_t full_width, lesser_width
 
 
 cdef inline Panels panels_of(const KernelTable* kernels, Py_ssize_t n_columns) noexcept nogil:
     cdef Panels panels
+    cdef Py_ssize_t lanes = kernels.lanes
+    cdef VectorPanels cut = cymlp_panels_of(ceil_div(n_columns, lanes), kernels.panel_vecs)
+    panels.n_full, panels.n_panels = cut.n_full, cut.n_full + cut.n_lesser
     panels.full_width = kernels.panel_vecs * kernels.lanes
-    panels.n_columns = padded_size(n_columns, kernels.lanes)
-    panels.n_panels = ceil_div(n_columns, panels.full_width)
+    panels.lesser_width = cut.lesser_vecs * kernels.lanes
     return panels
 
 
 cdef inline Py_ssize_t first_column(const Panels* panels, Py_ssize_t p) noexcept nogil:
-    return min(p * panels.full_width, panels.n_columns)
+    """Where a panel begins; for one behind the last, the number of columns with their padding."""
+    cdef Py_ssize_t lesser = max(<Py_ssize_t> 0, p - panels.n_full)
+    return (p - lesser) * panels.full_width + lesser * panels.lesser_width
 
 
 cdef inline Py_ssize_t panel_width(const Panels* panels, Py_ssize_t p) noexcept nogil:
-    return first_column(panels, p + 1) - first_column(panels, p)
+    return panels.full_width if p < panels.n_full else panels.lesser_width
+
+
+cdef inline Py_ssize_t panel_at(const Panels* panels, Py_ssize_t column) noexcept nogil:
+    """The panel that a column is in."""
+    cdef Py_ssize_t behind = column - panels.n_full * panels.full_width
+    if behind < 0:
+        return column // panels.full_width
+    return panels.n_full + behind // panels.lesser_width
 
 
 cdef void tiles_forward(
@@ -179,7 +191,7 @@ cdef struct Across:
 cdef inline Across across_of(const Dense* layer, Py_ssize_t row) noexcept nogil:
     cdef Across across
     cdef Panels panels = panels_of(layer.kernels, layer.n_inputs)
-    cdef Py_ssize_t q = row // panels.full_width, column = first_column(&panels, q)
+    cdef Py_ssize_t q = panel_at(&panels, row), column = first_column(&panels, q)
     across.stride = panel_width(&panels, q)
     across.first = layer.transposed + (
         layer.n_units * column + row - column) * <Py_ssize_t> layer.kernels.item_size
@@ -361,8 +373,9 @@ cdef void update_block_sparse(
         column = first_column(panels, p)
         ahead.n_bytes = block.n_rows * inputs.next_item if run == 0 else 0
         ahead.w_full = layer.kernel.values + offset_of(layer, block, p)
-        ahead.w_last = layer.kernel.values + offset_of(layer, block, stop - 1)
-        ahead.w_panel = layer.n_inputs * panel_width(panels, p) * item
+        ahead.w_lesser = layer.kernel.values + offset_of(
+            layer, block, max(p, min(panels.n_full, stop - 1)))
+        ahead.w_panel = layer.n_inputs * panels.full_width * item
         kernels.sparse_gradient(
             n_rows, (first_column(panels, stop) - column) // lanes, block.first, block.n_rows,
             inputs.rows__b_i, inputs.nonzeros, turned, delta__bo + column * item, delta_stride,

@@ -98,8 +98,13 @@ cdef extern from "kernels.h" nogil:
         const void* const* rows__b
         size_t start, n_bytes
         const char* w_full
-        const char* w_last
+        const char* w_lesser
         size_t w_panel
+
+    ctypedef struct Panels "cymlp_panels":
+        size_t n_full, n_lesser, lesser_vecs
+
+    Panels cymlp_panels_of(size_t n_vecs, size_t panel_vecs) noexcept nogil
 
     ctypedef struct Nonzeros "cymlp_nonzeros":
         const uint64_t* bits__bw

@@ -13,7 +13,7 @@
  * beyond that of its element. A kernel allocates nothing, starts no thread, keeps no state.
  *
  * Panel layout: the columns of a (rows, columns) matrix, filled with zeros to whole vectors, are
- * cut into panels of panel_vecs vectors; the last one has what is left. A panel stores its rows one
+ * cut into panels of at most panel_vecs vectors: see cymlp_panels. A panel stores its rows one
  * after the other, so that the element (k, j) of a panel stands at k * width + j. The panels follow
  * each other.
  */
@@ -166,14 +166,40 @@ typedef struct cymlp_ahead {
 } cymlp_ahead;
 
 /* What will be wanted after a sparse gradient: a part of each of some rows, as many as were summed
- * over, to be read, and the weights of its inputs, to be written, which stand in whole panels and a
- * last one. They are hints like the above. */
+ * over, to be read, and the weights of its inputs, to be written, which stand in whole panels and
+ * in lesser ones. They are hints like the above. */
 typedef struct cymlp_sparse_ahead {
     const void *const *rows__b;
     size_t start, n_bytes; /* of each row */
-    const char *w_full, *w_last;
+    const char *w_full, *w_lesser;
     size_t w_panel; /* bytes from one whole panel to the next */
 } cymlp_sparse_ahead;
+
+/* How a matrix of some vectors is cut into panels: n_full whole ones, then n_lesser of lesser_vecs
+ * vectors each. A tile of a single vector, each of whose additions waits for the one before, takes
+ * a quarter longer: one that would be left over halves four vectors with the panel before it. */
+typedef struct cymlp_panels {
+    size_t n_full, n_lesser, lesser_vecs;
+} cymlp_panels;
+
+static inline cymlp_panels cymlp_panels_of(size_t n_vecs, size_t panel_vecs) {
+    cymlp_panels panels = {(n_vecs - 1) / panel_vecs, 1, (n_vecs - 1) % panel_vecs + 1};
+    if (panels.lesser_vecs == 1 && panel_vecs == 3 && panels.n_full > 0) {
+        panels.n_full -= 1;
+        panels.n_lesser = panels.lesser_vecs = 2;
+    }
+    return panels;
+}
+
+/* How many vectors the first run of panels takes. These alone would be cut in the same way. */
+static inline size_t cymlp_run_vecs(size_t n_vecs, size_t panel_vecs, size_t run_panels) {
+    const cymlp_panels panels = cymlp_panels_of(n_vecs, panel_vecs);
+    if (panels.n_full + panels.n_lesser <= run_panels) {
+        return n_vecs;
+    }
+    return run_panels * panel_vecs -
+           (panels.n_full < run_panels ? panel_vecs - panels.lesser_vecs : 0);
+}
 
 /* Memory that will be wanted after a tile: `step` bytes of it for each input of the tile. */
 typedef struct cymlp_next {
@@ -376,9 +402,9 @@ typedef struct cymlp_kernels {
      * have input i. rows__ci has room for whole runs of 64 rows. */
     void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
 
-    /* g = x^T delta for at most block_rows inputs, from the first of a word on, and n_vecs vectors
-     * of outputs, which are cut into panels from their first one on: at most run_panels of them.
-     * Meanwhile what is ahead is brought into the cache. */
+    /* g = x^T delta for n_inputs inputs of one word, from first_input on, whose rows rows__ci
+     * tells, and n_vecs vectors of outputs, which are cut into panels from their first one on: at
+     * most run_panels of them. Meanwhile what is ahead is brought into the cache. */
     void (*sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                             const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,

@@ -257,8 +257,8 @@ def test_shares_that_change_while_training_change_no_bit(isa, dtype, share, n_th
             optimizer="adam",
             l2=[None, (1e-3, False), None],
         )
-        _threads.forget_trials()
         for _ in range(3):
+            _threads.forget_trials()  # it begins with the team
             net.fit(X, target, batch_size=60, verbose=0, n_threads=team)
         results.append(net.get_weights())
     assert len(set(net._network.shares)) > 1

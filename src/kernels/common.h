@@ -68,11 +68,13 @@
 #define TILES_6_BY_2(X) TILES_6_BY(X, 1) TILES_6_BY(X, 2)
 #define TILES_8_BY_3(X) TILES_8_BY(X, 1) TILES_8_BY(X, 2) TILES_8_BY(X, 3)
 
-/* X(whole panels, vectors of the last one) for every run of panels that passes at once. */
-#define RUNS_WITH(X, FULL) X(FULL, 1) X(FULL, 2)
+/* X(n_full, n_lesser, lesser_vecs) for every run of panels that passes at once. */
+#define RUNS_WITH(X, FULL) X(FULL, 1, 1) X(FULL, 1, 2)
 #define RUNS_2_BY_2(X) RUNS_WITH(X, 0) RUNS_WITH(X, 1) RUNS_WITH(X, 2)
-#define RUNS_2_BY_3(X) RUNS_2_BY_2(X) X(0, 3) X(1, 3) X(2, 3)
 #define RUNS_4_BY_2(X) RUNS_2_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
+#define RUNS_ENDING(X, FULL) X(FULL, 1, 2) X(FULL, 1, 3)
+#define RUNS_2_BY_3(X) \
+    X(0, 1, 1) RUNS_ENDING(X, 0) RUNS_ENDING(X, 1) RUNS_ENDING(X, 2) X(0, 2, 2) X(1, 2, 2)
 
 /* Copies an element from anywhere, its bytes in reverse if they are swapped. */
 static inline void copy_element(void *to, const char *from, size_t size, int swapped) {

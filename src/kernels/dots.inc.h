@@ -57,22 +57,25 @@ static FORCE_INLINE void NAME(dots_rows)(const int n_rows, const int n_units, si
             sum[r * n_units + u] = vec_zero();
         }
     }
+    const cymlp_panels panels = cymlp_panels_of((n_inputs + LANES - 1) / LANES, PANEL_VECS);
     const size_t most = PANEL_VECS * LANES; /* a constant where it can be: of the panels' widths */
+    const size_t width = panels.lesser_vecs * LANES;
     size_t i = 0;
-    for (; i + most <= n_inputs; w__uip += all_units * most) {
+    for (const size_t end = panels.n_full * most; i < end; w__uip += all_units * most) {
         const REAL *w = w__uip + first_unit * most;
-        for (const size_t end = i + most; i < end; i += LANES, w += LANES) {
+        for (const size_t stop = i + most; i < stop; i += LANES, w += LANES) {
             NAME(dots_step)(n_rows, n_units, x, i, LANES, w, most, sum);
         }
     }
-    if (i < n_inputs) {
-        const size_t width = (n_inputs - i + LANES - 1) / LANES * LANES;
+    for (; i < n_inputs; w__uip += all_units * width) {
+        const size_t stop = n_inputs - i < width ? n_inputs : i + width;
         const REAL *w = w__uip + first_unit * width;
-        for (; i + LANES <= n_inputs; i += LANES, w += LANES) {
+        for (; i + LANES <= stop; i += LANES, w += LANES) {
             NAME(dots_step)(n_rows, n_units, x, i, LANES, w, width, sum);
         }
-        if (i < n_inputs) {
-            NAME(dots_step)(n_rows, n_units, x, i, n_inputs - i, w, width, sum);
+        if (i < stop) {
+            NAME(dots_step)(n_rows, n_units, x, i, stop - i, w, width, sum);
+            i = stop;
         }
     }
     NAME(sums_of)(n_rows * n_units, sum, total);

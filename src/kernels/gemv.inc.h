@@ -11,18 +11,35 @@ static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
     return n_columns >= before + LANES ? LANES : (n_columns > before ? n_columns - before : 0);
 }
 
-/* A run of panels passes at once: MOST_FULL whole ones and one of any width. */
-#define MOST_VECS ((MOST_FULL + 1) * PANEL_VECS)
+/* A run of panels passes at once, each of whose vectors has a sum in a register. */
+#define MOST_VECS (RUN_PANELS * PANEL_VECS)
 
-/* The case of a run in a switch: its whole panels and the vectors of the last one. */
-#define RUN(n_full, n_last) (4 * (n_full) + (n_last))
+/* The case of a run in a switch. */
+#define RUN(n_full, n_lesser, lesser_vecs) (16 * (n_full) + 4 * (n_lesser) + (lesser_vecs))
+#define RUN_OF(panels) RUN((panels).n_full, (panels).n_lesser, (panels).lesser_vecs)
 
-static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_last, size_t n_columns,
-                                       size_t n_inputs, const REAL *x__i, const REAL *w__pip,
-                                       const REAL *bias__o, int relu, REAL *y__o) {
-    const int n_vecs = n_full * PANEL_VECS + n_last;
-    const size_t panel_size = n_inputs * PANEL_VECS * LANES;
-    const REAL *w_last = w__pip + (size_t)n_full * panel_size;
+/* Adds x times the vectors of one row of some panels, of n_vecs each. A function of its own: GCC
+ * gives the pragma of a loop that ends another loop's body to that one. */
+static FORCE_INLINE void NAME(add_scaled)(const int n_panels, const int n_vecs, vec x,
+                                          const REAL *from, size_t panel_size, vec *sum) {
+    UNROLL
+    for (int p = 0; p < n_panels; p++) {
+        const REAL *panel = from + (size_t)p * panel_size;
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            sum[p * n_vecs + v] = vec_fma(x, vec_load(panel + v * LANES), sum[p * n_vecs + v]);
+        }
+    }
+}
+
+static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, const int lesser_vecs,
+                                       size_t n_columns, size_t n_inputs, const REAL *x__i,
+                                       const REAL *w__pip, const REAL *bias__o, int relu,
+                                       REAL *y__o) {
+    const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
+    const size_t full = n_inputs * PANEL_VECS * LANES;
+    const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
+    const REAL *w_lesser = w__pip + (size_t)n_full * full;
     vec sum[MOST_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -30,18 +47,10 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_last, size_
     }
     for (size_t i = 0; i < n_inputs; i++) {
         const vec xi = vec_set1(x__i[i]);
-        UNROLL
-        for (int v = 0; v < n_full * PANEL_VECS; v++) {
-            const REAL *w = w__pip + (size_t)(v / PANEL_VECS) * panel_size;
-            sum[v] = vec_fma(xi, vec_load(w + v % PANEL_VECS * LANES), sum[v]);
-        }
-        UNROLL
-        for (int v = 0; v < n_last; v++) {
-            const int last = n_full * PANEL_VECS + v;
-            sum[last] = vec_fma(xi, vec_load(w_last + v * LANES), sum[last]);
-        }
+        NAME(add_scaled)(n_full, PANEL_VECS, xi, w__pip, full, sum);
+        NAME(add_scaled)(n_lesser, lesser_vecs, xi, w_lesser, lesser, sum + n_in_full);
         w__pip += PANEL_VECS * LANES;
-        w_last += n_last * LANES;
+        w_lesser += lesser_vecs * LANES;
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -55,17 +64,17 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_last, size_
 static void NAME(dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                             const void *w__pip, const void *bias__o, int relu, void *y__o) {
     const size_t n_vecs = (n_units + LANES - 1) / LANES;
-    for (size_t first = 0; first < n_vecs; first += MOST_VECS) {
-        const size_t n_run = n_vecs - first < MOST_VECS ? n_vecs - first : MOST_VECS;
-        const size_t n_full = (n_run - 1) / PANEL_VECS;
+    size_t n_run;
+    for (size_t first = 0; first < n_vecs; first += n_run) {
+        n_run = cymlp_run_vecs(n_vecs - first, PANEL_VECS, RUN_PANELS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = bias__o ? (const REAL *)bias__o + first * LANES : NULL;
         REAL *y = (REAL *)y__o + first * LANES;
-        switch (RUN(n_full, n_run - n_full * PANEL_VECS)) {
-#define CASE(FULL, LAST)                                                                      \
-    case RUN(FULL, LAST):                                                                     \
-        NAME(row_run)(FULL, LAST, n_columns - first * LANES, n_inputs, (const REAL *)x__i, w, \
-                      bias, relu, y);                                                         \
+        switch (RUN_OF(cymlp_panels_of(n_run, PANEL_VECS))) {
+#define CASE(FULL, LESSER, VECS)                                                                   \
+    case RUN(FULL, LESSER, VECS):                                                                  \
+        NAME(row_run)(FULL, LESSER, VECS, n_columns - first * LANES, n_inputs, (const REAL *)x__i, \
+                      w, bias, relu, y);                                                           \
         break;
             FOR_EACH_RUN(CASE)
 #undef CASE

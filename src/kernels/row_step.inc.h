@@ -88,13 +88,15 @@ static double NAME(move_kernel)(const cymlp_parameters *kernel, size_t n_rows, s
                                 const REAL *left, const REAL *right, REAL *delta_below__i,
                                 NAME(update_outer) * update, const cymlp_step *step) {
     const size_t n_vecs = NAME(whole_vecs)(n_columns) / LANES;
+    const cymlp_panels panels = cymlp_panels_of(n_vecs, PANEL_VECS);
+    const size_t n_in_full = panels.n_full * PANEL_VECS;
     double squares = 0;
     for (size_t first = 0; first < n_rows; first += BLOCK_ROWS) {
         const size_t rows = n_rows - first < BLOCK_ROWS ? n_rows - first : BLOCK_ROWS;
         double of_block = 0;
-        for (size_t before = 0; before < n_vecs; before += PANEL_VECS) {
-            const size_t after = n_vecs - before;
-            const size_t panel_vecs = after < PANEL_VECS ? after : PANEL_VECS;
+        size_t panel_vecs;
+        for (size_t before = 0; before < n_vecs; before += panel_vecs) {
+            panel_vecs = before < n_in_full ? PANEL_VECS : panels.lesser_vecs;
             const size_t offset = (n_rows * before + first * panel_vecs) * LANES;
             REAL *w = (REAL *)kernel->values + offset;
             const REAL *right__p = right + before * LANES;

@@ -5,8 +5,8 @@
  * which the dense kernels add them, and a product that is left out would have been zero: with
  * finite weights the results are the same, bit for bit.
  *
- * A run of panels passes at once, MOST_FULL whole ones and one of any width, each vector an
- * accumulator in a register: with fewer, each addition would wait for the one before. */
+ * A run of panels passes at once, each vector an accumulator in a register: with fewer, each
+ * addition would wait for the one before. */
 
 static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                                   uint64_t *bits__bw, size_t bits_stride) {
@@ -32,22 +32,13 @@ static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *co
     return total;
 }
 
-/* Adds x times n_vecs vectors. A function of its own: GCC gives the pragma of a loop that ends
- * another loop's body to that one. */
-static FORCE_INLINE void NAME(add_scaled)(const int n_vecs, vec x, const REAL *from, vec *sum) {
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        sum[v] = vec_fma(x, vec_load(from + v * LANES), sum[v]);
-    }
-}
-
 /* Adds the inputs of one word of one row to the sums of a run of panels. */
-static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, uint64_t bits,
-                                            const REAL *x, int is_packed, const REAL *w__pip,
-                                            size_t panel_size, size_t back, const REAL *start__o,
-                                            int relu, REAL *y__o) {
-    const int n_vecs = n_full * PANEL_VECS + n_last;
-    const REAL *w_last = w__pip + (size_t)n_full * panel_size - back;
+static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser,
+                                            const int lesser_vecs, uint64_t bits, const REAL *x,
+                                            int is_packed, const REAL *w__pip, size_t full,
+                                            const REAL *w_lesser__pip, size_t lesser,
+                                            const REAL *start__o, int relu, REAL *y__o) {
+    const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
     vec sum[MOST_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -60,15 +51,12 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, 
         const size_t i = (size_t)lowest_bit(bits);
         const vec xi = vec_set1(is_packed ? *x++ : x[i]);
         const REAL *w = w__pip + i * PANEL_VECS * LANES;
-        const REAL *w_here = w_last + i * (size_t)n_last * LANES;
+        const REAL *w_here = w_lesser__pip + i * (size_t)lesser_vecs * LANES;
         SETTLE(w);
         SETTLE(w_here);
         bits &= bits - 1;
-        UNROLL
-        for (int p = 0; p < n_full; p++) {
-            NAME(add_scaled)(PANEL_VECS, xi, w + (size_t)p * panel_size, sum + p * PANEL_VECS);
-        }
-        NAME(add_scaled)(n_last, xi, w_here, sum + n_full * PANEL_VECS);
+        NAME(add_scaled)(n_full, PANEL_VECS, xi, w, full, sum);
+        NAME(add_scaled)(n_lesser, lesser_vecs, xi, w_here, lesser, sum + n_in_full);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -80,17 +68,18 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_last, 
 }
 
 /* A word of all rows before the next one: its part of the weights stays in the cache. */
-static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_last, size_t n_rows,
-                                           size_t n_inputs, const void *const *x_rows__b_i,
-                                           cymlp_nonzeros nonzeros, const REAL *w__pip,
-                                           const REAL *bias__o, int relu, REAL *y__bo,
-                                           size_t y_stride) {
+static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
+                                           const int lesser_vecs, size_t n_rows, size_t n_inputs,
+                                           const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                                           const REAL *w__pip, const REAL *bias__o, int relu,
+                                           REAL *y__bo, size_t y_stride) {
     const size_t n_words = (n_inputs + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    const size_t panel_size = n_inputs * PANEL_VECS * LANES;
+    const size_t full = n_inputs * PANEL_VECS * LANES;
+    const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
     for (size_t word = 0; word < n_words; word++) {
-        /* The last panel is narrower: its rows lie closer than those of the others. */
         const size_t first = word * BLOCK_ROWS;
-        const size_t back = first * (size_t)(PANEL_VECS - n_last) * LANES;
+        const REAL *w = w__pip + first * PANEL_VECS * LANES;
+        const REAL *w_lesser = w__pip + (size_t)n_full * full + first * (size_t)lesser_vecs * LANES;
         for (size_t b = 0; b < n_rows; b++) {
             const uint64_t bits = nonzeros.bits__bw[b * nonzeros.stride + word];
             const REAL *x = (const REAL *)x_rows__b_i[b];
@@ -99,12 +88,11 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_last, s
             const int last_relu = relu && word == n_words - 1;
             if (nonzeros.starts__bw) {
                 x += nonzeros.starts__bw[b * nonzeros.stride + word];
-                NAME(forward_word)(n_full, n_last, bits, x, 1, w__pip + first * PANEL_VECS * LANES,
-                                   panel_size, back, start, last_relu, y);
+                NAME(forward_word)(n_full, n_lesser, lesser_vecs, bits, x, 1, w, full, w_lesser,
+                                   lesser, start, last_relu, y);
             } else {
-                NAME(forward_word)(n_full, n_last, bits, x + first, 0,
-                                   w__pip + first * PANEL_VECS * LANES, panel_size, back, start,
-                                   last_relu, y);
+                NAME(forward_word)(n_full, n_lesser, lesser_vecs, bits, x + first, 0, w, full,
+                                   w_lesser, lesser, start, last_relu, y);
             }
         }
     }
@@ -115,17 +103,17 @@ static void NAME(sparse_forward)(size_t n_rows, size_t n_units, size_t n_inputs,
                                  const void *w__pip, const void *bias__o, int relu, void *y__bo,
                                  size_t y_stride) {
     const size_t n_vecs = (n_units + LANES - 1) / LANES;
-    for (size_t first = 0; first < n_vecs; first += MOST_VECS) {
-        const size_t n_run = n_vecs - first < MOST_VECS ? n_vecs - first : MOST_VECS;
-        const size_t n_full = (n_run - 1) / PANEL_VECS;
+    size_t n_run;
+    for (size_t first = 0; first < n_vecs; first += n_run) {
+        n_run = cymlp_run_vecs(n_vecs - first, PANEL_VECS, RUN_PANELS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = (const REAL *)bias__o + first * LANES;
         REAL *y = (REAL *)y__bo + first * LANES;
-        switch (RUN(n_full, n_run - n_full * PANEL_VECS)) {
-#define CASE(FULL, LAST)                                                                         \
-    case RUN(FULL, LAST):                                                                        \
-        NAME(forward_run)(FULL, LAST, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, relu, y, \
-                          y_stride);                                                             \
+        switch (RUN_OF(cymlp_panels_of(n_run, PANEL_VECS))) {
+#define CASE(FULL, LESSER, VECS)                                                                \
+    case RUN(FULL, LESSER, VECS):                                                               \
+        NAME(forward_run)(FULL, LESSER, VECS, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, \
+                          relu, y, y_stride);                                                   \
         break;
             FOR_EACH_RUN(CASE)
 #undef CASE
@@ -160,20 +148,24 @@ static void NAME(turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonze
     }
 }
 
+/* Where the vectors of one input's weights in a run of panels stand. */
+#define IN_RUN(v)                                                                               \
+    ((v) < n_in_full ? g_full__p + (size_t)((v) / PANEL_VECS) * full + (v) % PANEL_VECS * LANES \
+                     : g_lesser__p + (size_t)(((v) - n_in_full) / lesser_vecs) * lesser +       \
+                           ((v) - n_in_full) % lesser_vecs * LANES)
+
 /* The gradient of one input's weights in a run of panels, over the rows of one word. */
-static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last, uint64_t rows,
-                                             size_t input, const void *const *x_rows__b_i,
+static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesser,
+                                             const int lesser_vecs, uint64_t rows, size_t input,
+                                             const void *const *x_rows__b_i,
                                              cymlp_nonzeros nonzeros, const REAL *delta__bo,
-                                             size_t delta_stride, int from_g, REAL *g_full__pp,
-                                             size_t g_panel, REAL *g_last__p) {
-    const int n_vecs = n_full * PANEL_VECS + n_last;
+                                             size_t delta_stride, int from_g, REAL *g_full__p,
+                                             size_t full, REAL *g_lesser__p, size_t lesser) {
+    const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
     vec sum[MOST_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
-        const REAL *g = v < n_full * PANEL_VECS ? g_full__pp + (size_t)(v / PANEL_VECS) * g_panel +
-                                                      v % PANEL_VECS * LANES
-                                                : g_last__p + (v - n_full * PANEL_VECS) * LANES;
-        sum[v] = from_g ? vec_load(g) : vec_zero();
+        sum[v] = from_g ? vec_load(IN_RUN(v)) : vec_zero();
     }
     while (rows) {
         const size_t b = (size_t)lowest_bit(rows);
@@ -187,16 +179,15 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_last,
         }
         SETTLE(delta);
         rows &= rows - 1;
-        NAME(add_scaled)(n_vecs, vec_set1(x[at]), delta, sum);
+        NAME(add_scaled)(1, n_vecs, vec_set1(x[at]), delta, 0, sum);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
-        REAL *g = v < n_full * PANEL_VECS
-                      ? g_full__pp + (size_t)(v / PANEL_VECS) * g_panel + v % PANEL_VECS * LANES
-                      : g_last__p + (v - n_full * PANEL_VECS) * LANES;
-        vec_store(g, sum[v]);
+        vec_store(IN_RUN(v), sum[v]);
     }
 }
+
+#undef IN_RUN
 
 /* Asks for the weights of one input in one panel. */
 static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *w) {
@@ -206,14 +197,23 @@ static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *w) {
     }
 }
 
-static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, size_t n_rows,
-                                            size_t first_input, size_t n_inputs,
-                                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
-                                            const uint64_t *rows__ci, const REAL *delta__bo,
-                                            size_t delta_stride, REAL *g__pip,
-                                            const cymlp_sparse_ahead *ahead) {
-    const size_t g_panel = n_inputs * PANEL_VECS * LANES;
-    const size_t w_row = PANEL_VECS * LANES * sizeof(REAL);
+/* In some panels; a function of its own as add_scaled is. */
+static FORCE_INLINE void NAME(claim_rows)(const int n_panels, const int n_vecs, const char *w,
+                                          size_t panel_size) {
+    UNROLL
+    for (int p = 0; p < n_panels; p++) {
+        NAME(claim_row)(n_vecs, w + (size_t)p * panel_size);
+    }
+}
+
+static FORCE_INLINE void
+NAME(gradient_run)(const int n_full, const int n_lesser, const int lesser_vecs, size_t n_rows,
+                   size_t first_input, size_t n_inputs, const void *const *x_rows__b_i,
+                   cymlp_nonzeros nonzeros, const uint64_t *rows__ci, const REAL *delta__bo,
+                   size_t delta_stride, REAL *g__pip, const cymlp_sparse_ahead *ahead) {
+    const size_t full_row = PANEL_VECS * LANES, lesser_row = (size_t)lesser_vecs * LANES;
+    const size_t full = n_inputs * full_row, lesser = n_inputs * lesser_row;
+    REAL *const g_lesser = g__pip + (size_t)n_full * full;
     for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
         cymlp_nonzeros here = nonzeros;
         here.bits__bw += b * nonzeros.stride;
@@ -226,17 +226,16 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_last, 
                 }
             }
             if (b == 0 && n_rows >= 64) { /* less work would not hide them */
-                UNROLL
-                for (int p = 0; p < n_full; p++) {
-                    NAME(claim_row)(PANEL_VECS,
-                                    ahead->w_full + (size_t)p * ahead->w_panel + i * w_row);
-                }
-                NAME(claim_row)(n_last, ahead->w_last + i * (size_t)n_last * LANES * sizeof(REAL));
+                NAME(claim_rows)(n_full, PANEL_VECS, ahead->w_full + i * full_row * sizeof(REAL),
+                                 ahead->w_panel);
+                NAME(claim_rows)(n_lesser, lesser_vecs,
+                                 ahead->w_lesser + i * lesser_row * sizeof(REAL),
+                                 ahead->w_panel / PANEL_VECS * (size_t)lesser_vecs);
             }
-            NAME(gradient_word)(n_full, n_last, rows__ci[b + i], first_input + i, x_rows__b_i + b,
-                                here, delta__bo + b * delta_stride, delta_stride, b > 0,
-                                g__pip + i * PANEL_VECS * LANES, g_panel,
-                                g__pip + (size_t)n_full * g_panel + i * (size_t)n_last * LANES);
+            NAME(gradient_word)(n_full, n_lesser, lesser_vecs, rows__ci[b + i], first_input + i,
+                                x_rows__b_i + b, here, delta__bo + b * delta_stride, delta_stride,
+                                b > 0, g__pip + i * full_row, full, g_lesser + i * lesser_row,
+                                lesser);
         }
     }
 }
@@ -246,13 +245,12 @@ static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_inp
                                   const uint64_t *rows__ci, const void *delta__bo,
                                   size_t delta_stride, void *g__pip,
                                   const cymlp_sparse_ahead *ahead) {
-    const size_t n_full = (n_vecs - 1) / PANEL_VECS;
-    switch (RUN(n_full, n_vecs - n_full * PANEL_VECS)) {
-#define CASE(FULL, LAST)                                                                     \
-    case RUN(FULL, LAST):                                                                    \
-        NAME(gradient_run)(FULL, LAST, n_rows, first_input, n_inputs, x_rows__b_i, nonzeros, \
-                           rows__ci, (const REAL *)delta__bo, delta_stride, (REAL *)g__pip,  \
-                           ahead);                                                           \
+    switch (RUN_OF(cymlp_panels_of(n_vecs, PANEL_VECS))) {
+#define CASE(FULL, LESSER, VECS)                                                           \
+    case RUN(FULL, LESSER, VECS):                                                          \
+        NAME(gradient_run)(FULL, LESSER, VECS, n_rows, first_input, n_inputs, x_rows__b_i, \
+                           nonzeros, rows__ci, (const REAL *)delta__bo, delta_stride,      \
+                           (REAL *)g__pip, ahead);                                         \
         break;
         FOR_EACH_RUN(CASE)
 #undef CASE
@@ -260,4 +258,5 @@ static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_inp
 }
 
 #undef MOST_VECS
+#undef RUN_OF
 #undef RUN

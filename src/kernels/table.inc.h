@@ -40,7 +40,7 @@ static const cymlp_kernels NAME(table) = {
     .item_size = sizeof(REAL),
     .lanes = LANES,
     .panel_vecs = PANEL_VECS,
-    .run_panels = MOST_FULL + 1,
+    .run_panels = RUN_PANELS,
     .tile_rows = TILE_ROWS,
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
@@ -177,7 +177,7 @@ static const cymlp_kernels NAME(table) = {
 #undef NAME
 #undef TILE_ROWS
 #undef PANEL_VECS
-#undef MOST_FULL
+#undef RUN_PANELS
 #undef FOR_EACH_RUN
 #undef FOR_EACH_TILE
 #undef BLOCK_ROWS

@@ -6,7 +6,7 @@
 #define FOR_EACH_TILE TILES_6_BY_2
 #define BLOCK_ROWS 48
 #define FUSED 1
-#define MOST_FULL 4
+#define RUN_PANELS 5
 #define FOR_EACH_RUN RUNS_4_BY_2
 
 #if CYMLP_DOUBLE

@@ -6,7 +6,7 @@
 #define FOR_EACH_TILE TILES_8_BY_3
 #define BLOCK_ROWS 64
 #define FUSED 1
-#define MOST_FULL 2
+#define RUN_PANELS 3
 #define FOR_EACH_RUN RUNS_2_BY_3
 
 #if CYMLP_DOUBLE

@@ -144,11 +144,20 @@ static size_t whole_vecs(size_t n) { return (n + k->lanes - 1) / k->lanes * k->l
 
 /* ---- panels ---- */
 
+/* The columns of the panel that begins with column `first` of a matrix. */
+static size_t panel_width(size_t n_columns, size_t first) {
+    const size_t left = (whole_vecs(n_columns) - first) / k->lanes, most = k->panel_vecs;
+    const size_t vecs = left < most ? left : left == most + 1 && most > 2 ? left / 2 : most;
+    return vecs * k->lanes;
+}
+
 /* Where the element (row, column) of a matrix stands in its panels. */
 static size_t in_panels(size_t n_rows, size_t n_columns, size_t row, size_t column) {
-    const size_t most = k->panel_vecs * k->lanes, first = column / most * most;
-    const size_t left = whole_vecs(n_columns) - first;
-    return first * n_rows + row * (left < most ? left : most) + column - first;
+    size_t first = 0;
+    while (first + panel_width(n_columns, first) <= column) {
+        first += panel_width(n_columns, first);
+    }
+    return first * n_rows + row * panel_width(n_columns, first) + column - first;
 }
 
 static void *panels(size_t n_rows, size_t n_columns) {
@@ -249,20 +258,32 @@ static void test_nan_through_relu(void) {
 /* Sizes around the edges of vectors, panels and runs of panels. */
 static size_t units_around(size_t n) {
     const size_t panel = k->panel_vecs * k->lanes, run = k->run_panels * panel;
-    const size_t sizes[] = {1,         k->lanes - 1, k->lanes,  k->lanes + 1,
-                            panel - 1, panel,        panel + 1, 2 * panel + 1,
-                            run - 1,   run,          run + 1,   run + panel + k->lanes + 1};
+    const size_t sizes[] = {1,
+                            k->lanes - 1,
+                            k->lanes,
+                            k->lanes + 1,
+                            panel - 1,
+                            panel,
+                            panel + 1,
+                            2 * panel + 1,
+                            run - 1,
+                            run,
+                            run + 1,
+                            run + panel + k->lanes + 1,
+                            3 * panel + 1 - k->lanes,
+                            4 * panel + 1,
+                            2 * run + 1};
     return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
 }
 
 /* The same with dense_tile, panel by panel. */
 static void by_tiles(size_t n_rows, size_t n_units, size_t n_inputs, const void *w,
                      const void *bias, int relu, void *y, size_t stride) {
-    const size_t panel = k->panel_vecs * k->lanes, n_columns = whole_vecs(n_units);
+    const size_t n_columns = whole_vecs(n_units);
     const cymlp_next next = {NULL, 0};
     for (size_t b = 0; b < n_rows; b++) {
-        for (size_t o = 0; o < n_columns; o += panel) {
-            const size_t width = n_columns - o < panel ? n_columns - o : panel;
+        for (size_t o = 0, width; o < n_columns; o += width) {
+            width = panel_width(n_units, o);
             k->dense_tile(1, width, width, 0, n_inputs, row_pointers + b, element(w, o * n_inputs),
                           element(bias, o), 0, relu, element(y, b * stride + o), stride, next);
         }
@@ -1795,13 +1816,12 @@ static void moved(cymlp_row_layer *layer, const void *x, enum cymlp_optimizer op
 static double kernel_squares(const cymlp_row_layer *layer) {
     const size_t n_rows = layer->is_narrow ? layer->n_units : layer->n_inputs;
     const size_t n_columns = whole_vecs(layer->is_narrow ? layer->n_inputs : layer->n_units);
-    const size_t panel = k->panel_vecs * k->lanes;
     double squares = 0;
     for (size_t row = 0; row < n_rows; row += k->block_rows) {
         const size_t rows = n_rows - row < k->block_rows ? n_rows - row : k->block_rows;
         double of_block = 0;
-        for (size_t first = 0; first < n_columns; first += panel) {
-            const size_t width = n_columns - first < panel ? n_columns - first : panel;
+        for (size_t first = 0, width; first < n_columns; first += width) {
+            width = panel_width(n_columns, first);
             const size_t offset = n_rows * first + row * width;
             of_block += k->sum_of_squares(rows * width, (const char *)layer->kernel.values +
                                                             offset * k->item_size);
