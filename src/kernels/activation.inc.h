@@ -178,27 +178,37 @@ static FORCE_INLINE REAL NAME(exp_row)(size_t n_units, const REAL *z, REAL *y, R
     return vec_sum(total);
 }
 
-/* The same for some rows of at most a vector of units, bit for bit: in their transpose, the maximum
- * and the sum of a row need no exchange between lanes, and few units need few exponentials. */
-static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const REAL *z__lo,
-                                          size_t z_stride, REAL *y__lo, size_t y_stride,
-                                          REAL *sum__l, REAL *largest__l) {
-    vec square[LANES], total[LANES], high = vec_set1(-INFINITY);
+/* Some rows of at most a vector of units, a column in a vector; and back. */
+static FORCE_INLINE void NAME(load_columns)(size_t n_rows, size_t n_units, const REAL *z__lo,
+                                            size_t z_stride, vec square__o[LANES]) {
+    for (size_t l = 0; l < LANES; l++) {
+        square__o[l] =
+            l < n_rows ? NAME(load_up_to)(z__lo + l * z_stride, n_units, -INFINITY) : vec_zero();
+    }
+    vec_transpose(square__o);
+}
+
+static FORCE_INLINE void NAME(store_columns)(size_t n_rows, size_t n_units, vec square__o[LANES],
+                                             REAL *y__lo, size_t y_stride) {
+    vec_transpose(square__o);
+    for (size_t l = 0; l < n_rows; l++) {
+        NAME(store_up_to)(y__lo + l * y_stride, n_units, square__o[l]);
+    }
+}
+
+/* exp_row for all rows of some columns at once, bit for bit: the maximum and the sum of a row need
+ * no exchange between lanes, and few units need few exponentials. Returns the sums. */
+static FORCE_INLINE vec NAME(exp_columns)(size_t n_units, vec square__o[LANES], vec *largest) {
+    vec total[LANES], high = vec_set1(-INFINITY);
     size_t n_terms = 1; /* the power of two that n_units is not above */
     while (n_terms < n_units) {
         n_terms *= 2;
     }
-    for (size_t l = 0; l < LANES; l++) {
-        square[l] =
-            l < n_rows ? NAME(load_up_to)(z__lo + l * z_stride, n_units, -INFINITY) : vec_zero();
-    }
-    vec_transpose(square);
     for (size_t o = 0; o < n_units; o++) {
-        high = vec_max(high, square[o]);
+        high = vec_max(high, square__o[o]);
     }
-    vec_store(largest__l, high);
     for (size_t o = 0; o < n_units; o++) {
-        square[o] = total[o] = NAME(vec_exp)(vec_sub(square[o], high));
+        square__o[o] = total[o] = NAME(vec_exp)(vec_sub(square__o[o], high));
     }
     for (size_t o = n_units; o < n_terms; o++) {
         total[o] = vec_zero();
@@ -213,11 +223,18 @@ static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const R
             total[o] = vec_add(total[o], total[o + half]);
         }
     }
-    vec_store(sum__l, total[0]);
-    vec_transpose(square);
-    for (size_t l = 0; l < n_rows; l++) {
-        NAME(store_up_to)(y__lo + l * y_stride, n_units, square[l]);
-    }
+    *largest = high;
+    return total[0];
+}
+
+static FORCE_INLINE void NAME(exp_square)(size_t n_rows, size_t n_units, const REAL *z__lo,
+                                          size_t z_stride, REAL *y__lo, size_t y_stride,
+                                          REAL *sum__l, REAL *largest__l) {
+    vec square[LANES], largest;
+    NAME(load_columns)(n_rows, n_units, z__lo, z_stride, square);
+    vec_store(sum__l, NAME(exp_columns)(n_units, square, &largest));
+    vec_store(largest__l, largest);
+    NAME(store_columns)(n_rows, n_units, square, y__lo, y_stride);
 }
 
 /* exp_row for some rows, at most EXP_ROWS; sum__b and largest__b have room for so many. */

@@ -442,6 +442,40 @@ static FORCE_INLINE vec NAME(softmax_target)(const int bare, cymlp_targets targe
     return vec_mul(NAME(live)(some), vec_mul(unit, NAME(smoothed)(t, n_units, settings)));
 }
 
+/* softmax_rows for labels alone and at most a vector of units, bit for bit: some rows, of which
+ * each unit's deltas are one vector. */
+static void NAME(softmax_square)(size_t n_rows, size_t n_units, const REAL *z__lo, size_t z_stride,
+                                 const int32_t *labels__l, const double *scale__l, double *loss__l,
+                                 REAL *delta__lo, size_t delta_stride) {
+    vec square[LANES], largest, of_label = vec_zero();
+    REAL label__l[LANES] = {0}, real_scale__l[LANES] = {0};
+    REAL log__l[LANES], largest__l[LANES], of_label__l[LANES];
+    for (size_t l = 0; l < n_rows; l++) {
+        label__l[l] = (REAL)labels__l[l];
+        real_scale__l[l] = (REAL)scale__l[l];
+    }
+    const vec label = vec_load(label__l), scale = vec_load(real_scale__l);
+#define IF_LABEL(o, yes, no) \
+    vec_if_less(vec_abs(vec_sub(label, vec_set1((REAL)(o)))), vec_set1((REAL)0.5), yes, no)
+    NAME(load_columns)(n_rows, n_units, z__lo, z_stride, square);
+    for (size_t o = 0; o < n_units; o++) {
+        of_label = IF_LABEL(o, square[o], of_label);
+    }
+    const vec sum = NAME(exp_columns)(n_units, square, &largest);
+    vec_store(log__l, NAME(vec_log)(sum));
+    vec_store(largest__l, largest);
+    vec_store(of_label__l, of_label);
+    for (size_t l = 0; l < n_rows; l++) {
+        loss__l[l] = (double)log__l[l] + ((double)largest__l[l] - (double)of_label__l[l]);
+    }
+    const vec share = vec_div(scale, sum), minus = vec_sub(vec_zero(), scale);
+    for (size_t o = 0; o < n_units; o++) {
+        square[o] = vec_fma(share, square[o], IF_LABEL(o, minus, vec_zero()));
+    }
+#undef IF_LABEL
+    NAME(store_columns)(n_rows, n_units, square, delta__lo, delta_stride);
+}
+
 /* With p = softmax(z): -sum t log p = sum t (log sum exp z - z), and dL/dz = p sum(t) - t.
  *
  * Some rows at once, so that their logarithms fill vectors. The targets are smoothed and weighted
@@ -453,7 +487,17 @@ static FORCE_INLINE void NAME(softmax_rows)(const int bare, size_t n_rows, size_
                                             double *loss__b, void *delta__bo, size_t delta_stride) {
     const vec furthest = vec_set1(LARGEST);
     const REAL *unit__o = (const REAL *)settings->unit__o;
-    for (size_t first = 0; first < n_rows; first += EXP_ROWS) {
+    size_t first = 0;
+    if (bare && targets.labels__b && n_units <= LANES) {
+        for (size_t left; (left = n_rows - first) >= ENOUGH_ROWS;
+             first += left < LANES ? left : LANES) {
+            NAME(softmax_square)(left < LANES ? left : LANES, n_units,
+                                 (const REAL *)out__bo + first * out_stride, out_stride,
+                                 targets.labels__b + first, scale__b + first, loss__b + first,
+                                 (REAL *)delta__bo + first * delta_stride, delta_stride);
+        }
+    }
+    for (; first < n_rows; first += EXP_ROWS) {
         const size_t rows = n_rows - first < EXP_ROWS ? n_rows - first : EXP_ROWS;
         REAL sum__b[EXP_ROWS], log__b[EXP_ROWS], largest__b[EXP_ROWS];
         NAME(exp_rows)(rows, n_units, (const REAL *)out__bo + first * out_stride, out_stride,
