@@ -105,8 +105,5 @@ class BuildExt(build_ext):
 
 
 kernels = extension("_kernels", "src/dispatch.c", *sorted(glob("src/isa/*.c")))
-others = (
-    "_arrays _threads _dense _batch _ops _program "
-    "_inference _shares _steps _passes _updates _network"
-)
+others = "_arrays _threads _dense _batch _ops _program _inference _steps _passes _updates _network"
 setup(ext_modules=[kernels, *map(extension, others.split())], cmdclass={"build_ext": BuildExt})

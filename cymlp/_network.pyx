@@ -34,11 +34,11 @@ from cymlp._passes cimport (
     CALL_FLOPS, CLOCK_FLOPS, Run, agree_to_stop, next_look, wait_for_team)
 from cymlp._program cimport (
     cymlp_flush_denormals, cymlp_restore_denormals, propagate, raise_pending_signal)
-from cymlp._shares cimport begin_balance, need_balance, rebalance, shares_of
 from cymlp._steps cimport clips_norms, has_schedule, set_rate, stepper_of, take_step
 from cymlp._threads cimport (
-    STRETCH, TeamWatch, cymlp_cpu, cymlp_leave_cpu, cymlp_now, cymlp_team_size, end_stretch,
-    is_trial, stretch_seconds, team_of, threads_for, watch_for)
+    STRETCH, TeamWatch, begin_balance, cymlp_cpu, cymlp_leave_cpu, cymlp_now, cymlp_team_size,
+    end_stretch, is_trial, need_balance, rebalance, shares_of, stretch_seconds, team_of,
+    threads_for, watch_for)
 from cymlp._updates cimport Updates
 
 cdef extern from "shuffle.h" nogil:

@@ -51,3 +51,31 @@ cdef int team_of(const TeamWatch* watch) noexcept nogil
 cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil
 cdef bint is_trial(const TeamWatch* watch) noexcept nogil
 cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil
+
+
+# Which part of the work each thread of a team has, and how fast it was. Cores differ, and so does
+# what it takes to fetch what another core has changed: parts end where the threads took equally
+# long. Thread 0 changes them, where the others stand before a barrier and do not read them.
+cdef struct Balance:
+    int most                        # threads that there is room for
+    int team                        # whose shares these are; 0: nobody's
+    int steps                       # since they were last changed
+    double* ends                    # where each thread's share ends, the whole work being 1
+    double* rates                   # work per second of each thread, at best since then
+
+
+# Room for a team's shares; raises MemoryError, and leaves what there was.
+cdef int need_balance(Balance* balance, int team) except -1
+cdef void free_balance(Balance* balance) noexcept nogil
+
+# Begins with equal shares, unless these are the team's already.
+cdef void begin_balance(Balance* balance, int team) noexcept nogil
+
+# The shares of a team's threads.
+cdef list shares_of(const Balance* balance)
+
+# Notes how long a thread took for its part of some work.
+cdef void note_rate(Balance* balance, int thread, double work, double seconds) noexcept nogil
+
+# Changes the shares, if it is time to; called once a step.
+cdef void rebalance(Balance* balance) noexcept nogil

@@ -1,7 +1,8 @@
-"""How many threads a piece of work gets, and what the build was made of."""
+"""How many threads a piece of work gets, and which part of it each; what the build was made of."""
 
 import os
 
+from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from cymlp._validate import MAX_THREADS, thread_count
@@ -27,6 +28,14 @@ cdef double LONGEST_TRIAL = 5
 cdef double CLEARLY_FASTER = 1.05
 cdef double CLEARLY_SLOWER = 0.5
 cdef double SHORTEST_STRETCH = 1e-2
+
+# Steps after which shares are changed. The fastest of them counts: systems take a core away now and
+# then.
+cdef int BALANCE_STEPS = 8
+# How far shares go towards what would have taken equally long, and what part of an equal share each
+# thread keeps: without any work it could not show that it has become faster.
+cdef double BALANCE_PACE = 0.5
+cdef double LEAST_SHARE = 0.5
 
 cdef enum Stage:
     WARM_UP  # by the team, and not counted: memory is touched for the first time
@@ -251,6 +260,105 @@ def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches)
         seconds = stretch_seconds(&watch)
         end_stretch(&watch, seconds * (team_rate if is_team else alone_rate), seconds)
     return teams
+
+
+cdef int need_balance(Balance* balance, int team) except -1:
+    cdef double* room
+    if team <= balance.most:
+        return 0
+    room = <double*> realloc(balance.ends, 2 * team * sizeof(double))
+    if room == NULL:
+        raise MemoryError
+    balance.ends, balance.rates = room, room + team
+    balance.most, balance.team = team, 0
+    return 0
+
+
+cdef void free_balance(Balance* balance) noexcept nogil:
+    free(balance.ends)
+
+
+cdef void begin_balance(Balance* balance, int team) noexcept nogil:
+    cdef int t
+    if balance.team == team:
+        return
+    balance.team, balance.steps = team, 0
+    for t in range(team):
+        balance.ends[t] = (t + 1.0) / team
+        balance.rates[t] = 0
+
+
+cdef inline double share_of(const Balance* balance, int thread) noexcept nogil:
+    return balance.ends[thread] - (balance.ends[thread - 1] if thread > 0 else 0)
+
+
+cdef list shares_of(const Balance* balance):
+    return [share_of(balance, t) for t in range(balance.team)]
+
+
+cdef void note_rate(Balance* balance, int thread, double work, double seconds) noexcept nogil:
+    if seconds > 0:
+        balance.rates[thread] = max(balance.rates[thread], work / seconds)
+
+
+cdef void rebalance(Balance* balance) noexcept nogil:
+    cdef int t, team = balance.team
+    cdef double total = 0, end = 0, before = 0, share
+    balance.steps += 1
+    if balance.steps < BALANCE_STEPS:
+        return
+    balance.steps = 0
+    for t in range(team):
+        if not balance.rates[t] > 0:  # a thread that had nothing to do has not shown how fast it is
+            return
+        total += balance.rates[t]
+    for t in range(team):
+        share = balance.ends[t] - before
+        before = balance.ends[t]
+        share += BALANCE_PACE * (balance.rates[t] / total - share)
+        end += max(share, LEAST_SHARE / team)
+        balance.ends[t] = end
+        balance.rates[t] = 0
+    for t in range(team):
+        balance.ends[t] /= end
+
+
+def simulated_shares(speeds, Py_ssize_t n_steps):
+    """Return what part of the work each thread of a team has after some steps.
+
+    Parameters
+    ----------
+    speeds : list of float
+        For each thread, what part of the work it does in a second.
+    n_steps : int
+
+    Returns
+    -------
+    list of float
+
+    Examples
+    --------
+    >>> simulated_shares([1.0, 3.0], 0)
+    [0.5, 0.5]
+    >>> [round(share, 2) for share in simulated_shares([1.0, 3.0], 100)]
+    [0.25, 0.75]
+    """
+    cdef Balance balance
+    cdef double work
+    cdef int thread, team = len(speeds)
+    balance.most = balance.team = 0
+    balance.ends = NULL
+    need_balance(&balance, team)
+    try:
+        begin_balance(&balance, team)
+        for _ in range(n_steps):
+            for thread in range(team):
+                work = share_of(&balance, thread)
+                note_rate(&balance, thread, work, work / speeds[thread])
+            rebalance(&balance)
+        return shares_of(&balance)
+    finally:
+        free_balance(&balance)
 
 
 def build_info():

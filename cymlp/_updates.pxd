@@ -1,10 +1,24 @@
 """The update of a network's parameters, shared out among the threads of a team."""
 
 from cymlp._dense cimport Inputs
-from cymlp._ops cimport Mode
+from cymlp._ops cimport Mode, Op
 from cymlp._passes cimport Passes, Run
-from cymlp._shares cimport Balance, Shares
 from cymlp._steps cimport Stepper
+from cymlp._threads cimport Balance
+
+
+# A thread's way through all items, from the first one on.
+cdef struct Shares:
+    const Op* first_layer
+    double first_cost, cost         # per parameter, of the first layer and of the others
+    double begin, end               # this thread's share of the cost of all items
+    double before                   # cost of the items that were asked for
+    double mine                     # cost of this thread's parts of them
+
+
+# Rows of an item, from start to before stop; none where these are equal.
+cdef struct Part:
+    Py_ssize_t start, stop
 
 
 cdef class Updates(Passes):

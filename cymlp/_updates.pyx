@@ -1,27 +1,58 @@
 """The update of a network's parameters, shared out among the threads of a team.
 
-It is cut into items, parts of an operation's parameters. Each is moved by one thread, by the
-gradient that this sums up for it.
+It is cut into items, parts of an operation's parameters. Each thread has a run of them, which stays
+with it from step to step and in the cache of its core, and moves them by the gradient that it sums
+up for them.
 """
 
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, floor, sqrt
 from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport address
 from cymlp._dense cimport (
     Norms, dense_apply_item, dense_constrain, dense_gradient_squares, dense_item_norms,
-    dense_update_item, keeps_gradient, n_items, penalty_of)
+    dense_update_item, item_rows, keeps_gradient, n_items, penalty_of, piece_rows)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
     OP_DENSE, Op, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages,
     norm_update, op_items, uses_batch)
 from cymlp._passes cimport wait_for_team
-from cymlp._shares cimport Part, free_balance, note_update, part_of, take_share
 from cymlp._steps cimport array_scale, clips_norms, global_scale
-from cymlp._threads cimport cymlp_now
+from cymlp._threads cimport cymlp_now, free_balance, note_rate
 
 # The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
+
+
+cdef Part part_of(Shares* shares, const Op* op, Py_ssize_t index, bint whole) noexcept nogil:
+    """A thread's part of an item; asked for all items in turn.
+
+    Only one thread has rows of an item that is `whole`.
+    """
+    cdef Part part
+    cdef Py_ssize_t n_rows = item_rows(&op.dense, index) if op.kind == OP_DENSE else 1
+    cdef double cost = item_parameters(op, index)
+    cdef Py_ssize_t step = n_rows
+    if op.kind == OP_DENSE and not whole:
+        step = min(step, piece_rows(op.dense.kernels))
+    cost *= shares.first_cost if op == shares.first_layer else shares.cost
+    part.start = rows_before(shares.begin, shares.before, cost, n_rows, step)
+    part.stop = rows_before(shares.end, shares.before, cost, n_rows, step)
+    shares.before += cost
+    shares.mine += cost * (part.stop - part.start) / n_rows
+    return part
+
+
+cdef inline Py_ssize_t rows_before(
+    double end, double before, double cost, Py_ssize_t n_rows, Py_ssize_t step
+) noexcept nogil:
+    """How many rows of an item come before the end of a share, to the next whole piece."""
+    cdef double pieces = (end - before) / cost * n_rows / step
+    if pieces <= 0:
+        return 0
+    if pieces * step >= n_rows:
+        return n_rows
+    return min(n_rows, step * <Py_ssize_t> floor(pieces + 0.5))
 
 
 cdef inline bint has_norms(const Op* op) noexcept nogil:
@@ -88,7 +119,7 @@ cdef class Updates(Passes):
                         self._look(run, thread, <double> n_rows / op_items(op), op)
                 item += 1
         if team > 1:
-            note_update(&self.balance, thread, &shares, cymlp_now() - began)
+            note_rate(&self.balance, thread, shares.mine, cymlp_now() - began)
 
     cdef void _apply_gradients(
         self, Run* run, Py_ssize_t n_rows, int thread, int team
@@ -172,13 +203,14 @@ cdef class Updates(Passes):
     ) noexcept nogil:
         """A thread's way through all items in an update of n_rows rows."""
         cdef Shares shares
-        cdef double first = (self.n_inputs + 1.0) * self._sparse_units()
+        cdef double total, first = (self.n_inputs + 1.0) * self._sparse_units()
         shares.first_layer = &self.ops[0]
         shares.first_cost = n_rows * run.first_layer_cost + OPTIMIZER_ROWS
         shares.cost = n_rows + OPTIMIZER_ROWS
-        take_share(
-            &self.balance, thread, team,
-            first * shares.first_cost + (self.n_parameters - first) * shares.cost, &shares)
+        total = first * shares.first_cost + (self.n_parameters - first) * shares.cost
+        shares.begin = total * self.balance.ends[thread - 1] if thread > 0 else -INFINITY
+        shares.end = total * self.balance.ends[thread] if thread < team - 1 else INFINITY
+        shares.before = shares.mine = 0
         return shares
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:

@@ -26,7 +26,7 @@ LAYERS = [
     {"_dense"},
     {"_batch", "_ops"},
     {"_program"},
-    {"_inference", "_shares", "_steps"},
+    {"_inference", "_steps"},
     {"_passes"},
     {"_updates"},
     {"_network"},

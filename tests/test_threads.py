@@ -11,7 +11,7 @@ import pytest
 from conftest import assert_bitwise_equal, make_net, run_python
 
 import cymlp
-from cymlp import _kernels, _shares, _threads
+from cymlp import _kernels, _threads
 
 OPENMP = _threads.build_info()["openmp"]
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build has no OpenMP")
@@ -229,13 +229,13 @@ def test_all_epochs_are_one_kind_of_work(share):
 
 @pytest.mark.parametrize("speeds", [[1.0], [1.0, 1.0], [2.0, 3.0], [5.0, 4.0, 6.0, 5.0]])
 def test_threads_that_update_faster_have_more_to_update(speeds):
-    shares = _shares.simulated_shares(speeds, 200)
+    shares = _threads.simulated_shares(speeds, 200)
     np.testing.assert_allclose(shares, np.array(speeds) / sum(speeds), rtol=1e-6)
 
 
 def test_every_thread_keeps_something_to_update():
     """Otherwise it could not show that it has become faster."""
-    shares = _shares.simulated_shares([1.0, 1e6, 1e6, 1e6], 200)
+    shares = _threads.simulated_shares([1.0, 1e6, 1e6, 1e6], 200)
     assert sum(shares) == pytest.approx(1)
     assert 0.1 < shares[0] < 0.15
 

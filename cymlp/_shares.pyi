@@ -1,3 +1,0 @@
-from collections.abc import Sequence
-
-def simulated_shares(speeds: Sequence[float], n_steps: int) -> list[float]: ...
