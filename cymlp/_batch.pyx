@@ -45,8 +45,9 @@ cdef void gather(
     cdef char* converted
     for b in range(start, stop):
         i = sample(samples, first + b)
-        rows.next_x[b] = samples.x + samples.x_stride * sample(
-            samples, min(first + b + n_ahead, samples.n_rows - 1))
+        if inputs.next_rows__b != NULL:
+            rows.next_x[b] = samples.x + samples.x_stride * sample(
+                samples, min(first + b + n_ahead, samples.n_rows - 1))
         if samples.format == REALS:
             rows.x[b] = samples.x + i * samples.x_stride
         elif samples.format == FOREIGN:

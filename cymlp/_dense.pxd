@@ -190,10 +190,11 @@ cdef void dense_forward(
     const Dense* layer, bint relu, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
     Py_ssize_t y_stride, bint padded) noexcept nogil
 
-# delta_below = delta kernel^T, or += it where `adds`; in whole vectors, zeros past the end.
+# delta_below = delta kernel^T, or += it where `adds`; in whole vectors, zeros past the end. The
+# gate is dense_tile's.
 cdef void dense_propagate(
     const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
-    char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
+    const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
 
 # Updates one item, or its rows from `start` to before `stop`, whole pieces, by its gradient, the
 # sum of x^T delta or delta over the rows of the batch. delta's rows hold whole vectors. `norms` are

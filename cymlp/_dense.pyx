@@ -89,9 +89,9 @@ cdef inline Py_ssize_t panel_at(const Panels* panels, Py_ssize_t column) noexcep
 cdef void tiles_forward(
     const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Py_ssize_t n_units,
     const void* const* x_rows__b_i, const char* w, const char* bias, bint relu,
-    bint adds, char* y__bo, Py_ssize_t y_stride, bint padded
+    bint adds, const char* gate__bo, char* y__bo, Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    """Store x w + bias for some rows, or add it where `adds`.
+    """Store x w + bias for some rows, or add it where `adds`; the gate is dense_tile's.
 
     A panel stays in cache while all rows pass it. Many inputs are taken in stretches, so that the
     rows of a tile stay in the first-level cache while the next panel passes.
@@ -100,12 +100,15 @@ cdef void tiles_forward(
     cdef Py_ssize_t item = kernels.item_size
     cdef Py_ssize_t tiles = ceil_div(n_rows, kernels.tile_rows)
     cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
-    cdef Py_ssize_t s, p, t, row, next_row, column, width, start, stop = 0
+    cdef Py_ssize_t s, p, t, row, next_row, column, width, at_y, start, stop = 0
     cdef Next next
     if n_rows == 1 and not adds:
         kernels.dense_row(
             n_units, padded_size(n_units, kernels.lanes) if padded else n_units, n_inputs,
             x_rows__b_i[0], w, bias, relu, y__bo)
+        if gate__bo != NULL:
+            kernels.activate_backward[<int> CYMLP_RELU](
+                1, n_units, 0, gate__bo, y_stride, y__bo, y_stride)
         return
     for s in range(stretches):
         start, stop = stop, n_inputs * (s + 1) // stretches
@@ -117,13 +120,15 @@ cdef void tiles_forward(
             next_row = 0
             for t in range(tiles):  # of nearly equal heights: a low tile keeps the CPU waiting
                 row, next_row = next_row, n_rows * (t + 1) // tiles
+                at_y = (row * y_stride + column) * item
                 kernels.dense_tile(
                     next_row - row, width, width if padded else min(width, n_units - column),
                     start, stop - start, x_rows__b_i + row,
                     w + (n_inputs * column + start * width) * item,
                     bias + column * item if bias != NULL else NULL, adds or s > 0,
-                    relu and s == stretches - 1, y__bo + (row * y_stride + column) * item,
-                    y_stride, next)
+                    relu and s == stretches - 1,
+                    gate__bo + at_y if gate__bo != NULL and s == stretches - 1 else NULL,
+                    y__bo + at_y, y_stride, next)
                 next.start += next.step * (stop - start)
 
 
@@ -144,16 +149,16 @@ cdef void dense_forward(
     else:
         tiles_forward(
             layer.kernels, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
-            layer.kernel.values, layer.bias.values, relu, False, y__bo, y_stride, padded)
+            layer.kernel.values, layer.bias.values, relu, False, NULL, y__bo, y_stride, padded)
 
 
 cdef void dense_propagate(
     const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
-    char* delta_below__bi, Py_ssize_t stride_below
+    const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below
 ) noexcept nogil:
     tiles_forward(
         layer.kernels, n_rows, layer.n_units, layer.n_inputs, delta_rows__b_o,
-        layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False, adds,
+        layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False, adds, gate__bi,
         delta_below__bi, stride_below, True)
 
 
@@ -697,7 +702,8 @@ def propagate(
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         count = min(tile, n_rows - t * tile)
         dense_propagate(
-            layer, count, operand.rows + t * tile, False, out + t * tile * row_bytes, stride)
+            layer, count, operand.rows + t * tile, False, NULL, out + t * tile * row_bytes,
+            stride)
         layer.kernels.activate_backward[activation_below](
             count, n_inputs, 0, y + t * tile * row_bytes, stride, out + t * tile * row_bytes,
             stride)

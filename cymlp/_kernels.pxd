@@ -185,7 +185,8 @@ cdef extern from "kernels.h" nogil:
         void (*dense_tile)(
             size_t n_rows, size_t width, size_t n_columns, size_t first_input, size_t n_inputs,
             const void* const* x_rows__b_i, const void* w__ip, const void* bias__p, int from_y,
-            int relu, void* y__bo, size_t y_stride, Next next) noexcept nogil
+            int relu, const void* gate__bo, void* y__bo, size_t y_stride,
+            Next next) noexcept nogil
         void (*dense_row)(
             size_t n_units, size_t n_columns, size_t n_inputs, const void* x__i,
             const void* w__pip, const void* bias__o, int relu, void* y__o) noexcept nogil

@@ -48,6 +48,7 @@ cdef struct Op:
     double alpha
     bint keeps_z                    # the activation's derivative wants what it was taken of
     bint adds, other_adds           # whether the source has deltas of a later reader already
+    bint is_gated                   # its first reader takes its deltas through its ReLU, too
     bint is_trainable
     bint has_below                  # whether anything below it has parameters
     Dense dense

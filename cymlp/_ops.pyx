@@ -114,7 +114,10 @@ cdef void op_propagate(
     below = row_at(kernels, &ops[source], tensors[source].delta, row)
     if op.kind == OP_DENSE:
         dense_propagate(
-            &op.dense, n_rows, own.delta_rows + row, op.adds, below, ops[source].stride)
+            &op.dense, n_rows, own.delta_rows + row, op.adds,
+            row_at(kernels, &ops[source], tensors[source].y, row) if ops[source].is_gated
+            else NULL,
+            below, ops[source].stride)
     elif op.kind == OP_DROPOUT and mode.training:
         kernels.multiply_rows(n_rows, op.n_units, d, stride, kept, stride, op.adds, below, stride)
     elif op.kind == OP_BATCH_NORM:

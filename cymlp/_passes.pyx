@@ -180,7 +180,7 @@ cdef class Passes(Program):
                     self.ops[k].stride,
                     row_at(self.kernels, &self.ops[k], self.tensors[k].delta, row),
                     self.ops[k].stride, run.denormals)
-            else:
+            elif not self.ops[k].is_gated:
                 op_activation_backward(
                     self.kernels, self.ops, self.tensors, k, self._activation(k), row, n_rows)
             if k > begin or k == 0:

@@ -20,7 +20,7 @@ from cymlp._batch cimport Arena, address, targets_from
 from cymlp._dense cimport (
     Penalty, is_narrow, kernel_columns, kernel_rows, pack, pack_kernel, padded_size, unpack,
     unpack_kernel)
-from cymlp._kernels cimport CYMLP_IDENTITY, Targets, kernel_table
+from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, Targets, kernel_table
 from cymlp._ops cimport (
     OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_INPUT, OP_LAYER_NORM,
     PYTHON_ACTIVATION, SAMPLES, has_norm)
@@ -154,9 +154,13 @@ cdef class Program:
             self.inferred[k].folds = spec.get("folds", False)
 
     cdef _plan_way_back(self):
-        """Say who writes the deltas of an operation that several read, and who adds to them."""
+        """Say who writes the deltas of an operation that several read, and who adds to them.
+
+        The first reader is the last one to do so: a dense layer then takes them through a ReLU.
+        """
         cdef Py_ssize_t k
         cdef Op* op
+        cdef Op* source
         has_parameters = [False] * self.n_ops
         has_deltas = [False] * self.n_ops
         for k in range(self.n_ops):
@@ -170,9 +174,14 @@ cdef class Program:
             if op.source != SAMPLES:
                 op.adds = has_deltas[op.source]
                 has_deltas[op.source] = True
+                source = &self.ops[op.source]
+                source.is_gated = (
+                    op.kind == OP_DENSE and source.activation == CYMLP_RELU
+                    and not source.keeps_z)
             if op.kind == OP_ADD:
                 op.other_adds = has_deltas[op.other]
                 has_deltas[op.other] = True
+                self.ops[op.other].is_gated = False
 
     cdef _plan_inference(self):
         """Leave out what inference does not need, fold norms, and give each output a buffer."""

@@ -347,11 +347,13 @@ typedef struct cymlp_kernels {
 
     /* y = start + x w, then max(y, 0) where relu is not 0, for at most tile_rows rows, n_inputs
      * inputs from first_input on and one panel, of which the first n_columns columns are stored.
-     * The sums start from the bias, from zeros where it is NULL, or from y itself. */
+     * The sums start from the bias, from zeros where it is NULL, or from y itself. Where a number
+     * of `gate`, whose rows are whole vectors and y_stride apart, is not above zero, zero is
+     * stored: deltas take the derivative of a ReLU. NULL: there is no such number. */
     void (*dense_tile)(size_t n_rows, size_t width, size_t n_columns, size_t first_input,
                        size_t n_inputs, const void *const *x_rows__b_i, const void *w__ip,
-                       const void *bias__p, int from_y, int relu, void *y__bo, size_t y_stride,
-                       cymlp_next next);
+                       const void *bias__p, int from_y, int relu, const void *gate__bo, void *y__bo,
+                       size_t y_stride, cymlp_next next);
 
     /* The same for one row and all of its panels, of which the first n_columns columns are stored.
      * An element is bit for bit what dense_tile makes of it. */

@@ -52,6 +52,14 @@ STACKS = {
     "residual": [Dense(9, "tanh"), Residual([Dense(11, "tanh"), Dense(9)]), Dense(3)],
     "residual projected": [Residual([Dense(11, "tanh"), Dense(9)]), Activation("relu"), Dense(3)],
     "residual of an activation": [Dense(9), Residual([Activation("sigmoid")]), Dense(3)],
+    "residual of a ReLU": [
+        Dense(9, "relu"),
+        Residual([Dense(11, "relu"), Dense(9, "relu")]),
+        Residual([LayerNormalization(), Dense(9, "relu"), Dense(9)]),
+        Activation("relu"),
+        Residual([Activation("sigmoid"), Residual([Dense(9)])]),
+        Dense(3),
+    ],
     "residual in residual": [
         Residual([LayerNormalization(), Residual([Dense(7, "tanh")]), Dropout(0.2), Dense(7)]),
         Dense(3),

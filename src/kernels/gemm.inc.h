@@ -23,8 +23,9 @@ static NO_INLINE void NAME(copy_columns)(size_t n_rows, size_t n_columns, const 
 static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, size_t n_columns,
                                           size_t first_input, size_t n_inputs,
                                           const void *const *x_rows__b_i, const REAL *w__ip,
-                                          const REAL *bias__p, int from_y, int relu, REAL *y__bo,
-                                          size_t y_stride, cymlp_next next) {
+                                          const REAL *bias__p, int from_y, int relu,
+                                          const REAL *gate__bo, REAL *y__bo, size_t y_stride,
+                                          cymlp_next next) {
     const size_t width = (size_t)n_vecs * LANES;
     /* Where the rows end within a vector, the tile is taken from here and put here. */
     REAL edge[TILE_ROWS * PANEL_VECS * LANES];
@@ -84,6 +85,16 @@ static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, si
             }
         }
     }
+    if (gate__bo) {
+        UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            UNROLL
+            for (int v = 0; v < n_vecs; v++) {
+                const vec gate = vec_load(gate__bo + (size_t)r * y_stride + v * LANES);
+                sum[r][v] = vec_if_less(vec_zero(), gate, sum[r][v], vec_zero());
+            }
+        }
+    }
     UNROLL
     for (int r = 0; r < n_rows; r++) {
         UNROLL
@@ -98,14 +109,14 @@ static FORCE_INLINE void NAME(dense_rows)(const int n_rows, const int n_vecs, si
 
 static void NAME(dense_tile)(size_t n_rows, size_t width, size_t n_columns, size_t first_input,
                              size_t n_inputs, const void *const *x_rows__b_i, const void *w__ip,
-                             const void *bias__p, int from_y, int relu, void *y__bo,
-                             size_t y_stride, cymlp_next next) {
+                             const void *bias__p, int from_y, int relu, const void *gate__bo,
+                             void *y__bo, size_t y_stride, cymlp_next next) {
     switch (SHAPE(n_rows, width / LANES)) {
-#define CASE(ROWS, VECS)                                                                          \
-    case SHAPE(ROWS, VECS):                                                                       \
-        NAME(dense_rows)(ROWS, VECS, n_columns, first_input, n_inputs, x_rows__b_i,               \
-                         (const REAL *)w__ip, (const REAL *)bias__p, from_y, relu, (REAL *)y__bo, \
-                         y_stride, next);                                                         \
+#define CASE(ROWS, VECS)                                                            \
+    case SHAPE(ROWS, VECS):                                                         \
+        NAME(dense_rows)(ROWS, VECS, n_columns, first_input, n_inputs, x_rows__b_i, \
+                         (const REAL *)w__ip, (const REAL *)bias__p, from_y, relu,  \
+                         (const REAL *)gate__bo, (REAL *)y__bo, y_stride, next);    \
         break;
         FOR_EACH_TILE(CASE)
 #undef CASE

@@ -187,18 +187,23 @@ static void input_rows(size_t n_rows, size_t n_inputs) {
 }
 
 static void dense_tile_of(size_t n_rows, size_t n_vecs, size_t n_columns, size_t first,
-                          size_t n_inputs, int start, int relu) {
+                          size_t n_inputs, int start, int relu, int gated) {
     const size_t width = n_vecs * k->lanes, stride = width + 5;
     const cymlp_next next = {NULL, 64};
     void *w = matrix(1, n_inputs * width, n_inputs * width, -1, 1);
     void *bias = start == 1 ? matrix(1, width, width, -1, 1) : NULL;
     void *y = matrix(n_rows, start == 2 ? n_columns : 0, stride, -1, 1);
     void *before = copy(y, n_rows * stride);
-    now("dense_tile of %zu rows, %zu vectors, %zu columns, inputs %zu + %zu, start %d, relu %d",
-        n_rows, n_vecs, n_columns, first, n_inputs, start, relu);
+    void *gate = gated ? matrix(n_rows, width, stride, -1, 1) : NULL;
+    now("dense_tile of %zu rows, %zu vectors, %zu columns, inputs %zu + %zu, start %d, relu %d, "
+        "gated %d",
+        n_rows, n_vecs, n_columns, first, n_inputs, start, relu, gated);
+    if (gated) { /* zero closes it */
+        put(gate, 0, 0);
+    }
     input_rows(n_rows, first + n_inputs);
     k->dense_tile(n_rows, width, n_columns, first, n_inputs, row_pointers, w, bias, start == 2,
-                  relu, y, stride, next);
+                  relu, gate, y, stride, next);
     for (size_t b = 0; b < n_rows; b++) {
         for (size_t o = 0; o < n_columns; o++) {
             wide sum = start == 1 ? get(bias, o) : start == 2 ? get(before, b * stride + o) : 0;
@@ -207,6 +212,10 @@ static void dense_tile_of(size_t n_rows, size_t n_vecs, size_t n_columns, size_t
                 const wide product = get(row_pointers[b], first + i) * get(w, i * width + o);
                 sum += product;
                 size += fabsl(product);
+            }
+            if (gated && get(gate, b * stride + o) <= 0) {
+                EXPECT(get(y, b * stride + o) == 0, "behind a closed gate", b * stride + o);
+                continue;
             }
             expect_near(get(y, b * stride + o), relu ? larger(sum, 0) : sum,
                         (wide)(n_inputs + 1) * eps * size, "y", b * stride + o);
@@ -224,7 +233,7 @@ static void test_dense_tile(void) {
             for (size_t missing = 0; missing <= k->lanes; missing++) {
                 for (int start = 0; start < 3; start++, n++) {
                     dense_tile_of(rows, vecs, vecs * k->lanes - missing, n % 5, inputs[n % 4],
-                                  start, n / 3 % 2);
+                                  start, n / 3 % 2, n / 6 % 2);
                 }
             }
         }
@@ -239,7 +248,7 @@ static void test_nan_through_relu(void) {
     now("relu of a NaN");
     input_rows(1, 1);
     put(element(row_pointers[0], 0), 0, (wide)NAN);
-    k->dense_tile(1, width, width, 0, 1, row_pointers, w, NULL, 0, 1, y, width, next);
+    k->dense_tile(1, width, width, 0, 1, row_pointers, w, NULL, 0, 1, NULL, y, width, next);
     for (size_t o = 0; o < width; o++) {
         EXPECT(isnan(get(y, o)), "number from dense_tile", o);
     }
@@ -285,7 +294,8 @@ static void by_tiles(size_t n_rows, size_t n_units, size_t n_inputs, const void 
         for (size_t o = 0, width; o < n_columns; o += width) {
             width = panel_width(n_units, o);
             k->dense_tile(1, width, width, 0, n_inputs, row_pointers + b, element(w, o * n_inputs),
-                          element(bias, o), 0, relu, element(y, b * stride + o), stride, next);
+                          element(bias, o), 0, relu, NULL, element(y, b * stride + o), stride,
+                          next);
         }
     }
 }
