@@ -64,7 +64,7 @@ $(STAMPS)/created:
 
 # The editable installation compiles everything; after it an edit of the core costs a build_ext.
 $(STAMPS)/installed: $(RECIPE) | $(STAMPS)/created
-	$(INSTALL) "setuptools>=77" "cython>=3.1"
+	$(INSTALL) "setuptools>=77" "cython>=3.1" "numpy>=2.0"
 	$(INSTALL) --no-build-isolation --editable ".[demo]"
 	touch $@
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
+import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
@@ -41,10 +42,13 @@ def extension(name, *sources):
     return Extension(
         f"cymlp.{name}",
         [f"cymlp/{name}.pyx", *sources],
-        include_dirs=["src"],
+        include_dirs=["src", numpy.get_include()],
         libraries=["m"] if os.name == "posix" else [],
         depends=sorted(glob("src/**/*.h", recursive=True) + glob("cymlp/*.pxd")),
-        define_macros=[("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+            *([("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else []),
+        ],
     )
 
 

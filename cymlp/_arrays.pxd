@@ -3,6 +3,27 @@
 from cymlp._kernels cimport KernelTable
 
 
+# Fields of an array, read without a call: of NumPy's attributes each costs an object, and a buffer
+# a string of its format. None of these needs NumPy's table of functions.
+cdef extern from "numpy/ndarraytypes.h" nogil:
+    ctypedef struct PyArrayObject:
+        pass
+
+    enum:
+        NPY_FLOAT
+        NPY_DOUBLE
+        NPY_ARRAY_WRITEABLE
+        NPY_ARRAY_C_CONTIGUOUS
+
+    void* PyArray_DATA(PyArrayObject* array)
+    int PyArray_NDIM(PyArrayObject* array)
+    Py_ssize_t* PyArray_DIMS(PyArrayObject* array)
+    Py_ssize_t* PyArray_STRIDES(PyArrayObject* array)
+    int PyArray_TYPE(PyArrayObject* array)
+    int PyArray_FLAGS(PyArrayObject* array)
+    bint PyArray_ISNOTSWAPPED(PyArrayObject* array)
+
+
 # Rows of numbers. The stride is in bytes; a 1-D array is one row.
 cdef struct Rows:
     const char* base
@@ -17,7 +38,7 @@ cdef struct Rows:
 # alive. Subclasses are left to who knows what they mean.
 cdef bint look_at(x, Py_ssize_t item_size, Rows* rows) except -1
 
-# Whether a buffer holds floats or doubles, by their size, in the machine's order and alignment.
-cdef bint holds_reals(const Py_buffer* view, Py_ssize_t item_size) noexcept
+# Whether an array holds floats or doubles, by their size, in the machine's order and alignment.
+cdef bint holds_reals(PyArrayObject* array, Py_ssize_t item_size) noexcept
 
 cdef bint are_finite(const KernelTable* kernels, const Rows* rows) noexcept nogil

@@ -1,13 +1,6 @@
-"""Arrays from outside that kernels can read as they stand.
-
-NumPy's own attributes cost a Python object each. The buffer protocol gives all of them at once, in
-less time than one of these takes.
-"""
+"""Arrays from outside that kernels can read as they stand."""
 
 import numpy as np
-
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer)
 
 from cymlp._kernels cimport KernelTable, active_table
 
@@ -18,35 +11,30 @@ cdef object ndarray = np.ndarray
 
 
 cdef bint look_at(x, Py_ssize_t item_size, Rows* rows) except -1:
-    cdef Py_buffer view
+    cdef PyArrayObject* array = <PyArrayObject*> x
+    cdef const Py_ssize_t* shape
+    cdef const Py_ssize_t* strides
     cdef int last
-    cdef bint fits
     if type(x) is not ndarray:
         return False
-    try:
-        PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
-    except (BufferError, ValueError):  # a dtype that buffers have no letter for
+    shape, strides, last = PyArray_DIMS(array), PyArray_STRIDES(array), PyArray_NDIM(array) - 1
+    if not (
+            (last == 0 or last == 1) and holds_reals(array, item_size)
+            and shape[0] > 0 and shape[last] > 0
+            and (shape[last] == 1 or strides[last] == item_size)
+            and strides[0] % item_size == 0):
         return False
-    last = view.ndim - 1
-    fits = (
-        (last == 0 or last == 1) and holds_reals(&view, item_size)
-        and view.shape[0] > 0 and view.shape[last] > 0
-        and (view.shape[last] == 1 or view.strides[last] == item_size)
-        and view.strides[0] % item_size == 0)
-    if fits:
-        rows.base = <const char*> view.buf
-        rows.ndim = view.ndim
-        rows.n_rows = view.shape[0] if last == 1 else 1
-        rows.n_columns = view.shape[last]
-        rows.stride = view.strides[0] if last == 1 else rows.n_columns * item_size
-    PyBuffer_Release(&view)
-    return fits
+    rows.base = <const char*> PyArray_DATA(array)
+    rows.ndim = last + 1
+    rows.n_rows = shape[0] if last == 1 else 1
+    rows.n_columns = shape[last]
+    rows.stride = strides[0] if last == 1 else rows.n_columns * item_size
+    return True
 
 
-cdef bint holds_reals(const Py_buffer* view, Py_ssize_t item_size) noexcept:
-    # Where byte order or alignment is another one, a sign stands before the letter.
-    return (view.format[0] == (c"f" if item_size == sizeof(float) else c"d")
-            and view.format[1] == 0 and <size_t> view.buf % item_size == 0)
+cdef bint holds_reals(PyArrayObject* array, Py_ssize_t item_size) noexcept:
+    return (PyArray_TYPE(array) == (NPY_FLOAT if item_size == sizeof(float) else NPY_DOUBLE)
+            and PyArray_ISNOTSWAPPED(array) and <size_t> PyArray_DATA(array) % item_size == 0)
 
 
 def is_plain_matrix(x, dtype, n_columns=None):

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 
-from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
-
+from cymlp._arrays cimport PyArray_DATA, PyArrayObject
 from cymlp._dense cimport all_inputs, ceil_div
 from cymlp._kernels import element
 
 from cymlp._kernels cimport CYMLP_SINGLE, CYMLP_WIDE
+
+cdef object ndarray = np.ndarray
 
 cdef enum:
     CACHE_LINE = 64
@@ -174,10 +175,9 @@ cdef Targets targets_from(
 
 cdef char* address(array) except? NULL:
     """Return where an array begins: sooner than `ctypes` does."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
-    PyBuffer_Release(&view)
-    return <char*> view.buf
+    if not isinstance(array, ndarray):
+        raise TypeError(f"expected an array, got {type(array).__name__}")
+    return <char*> PyArray_DATA(<PyArrayObject*> array)
 
 
 cdef int describe(

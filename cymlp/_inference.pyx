@@ -8,8 +8,6 @@ it or says what is wrong with it.
 
 import numpy as np
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from cython.parallel cimport parallel, threadid
 
 from libc.stdint cimport uint64_t
@@ -18,7 +16,9 @@ from libc.string cimport memcpy
 
 from cymlp import _validate
 
-from cymlp._arrays cimport Rows, are_finite, holds_reals, look_at
+from cymlp._arrays cimport (
+    NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS,
+    PyArray_NDIM, PyArrayObject, Rows, are_finite, holds_reals, look_at)
 from cymlp._batch cimport (
     FOREIGN, REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of,
     read_as, rows_from, rows_room, take_rows)
@@ -535,7 +535,9 @@ cdef class Predictor:
 
 cdef char* wanted(Program program, out, const Rows* given) except NULL:
     """Check an array that a caller wants outputs in and return its address."""
-    cdef Py_buffer view
+    cdef PyArrayObject* array = <PyArrayObject*> out
+    cdef const Py_ssize_t* shape
+    cdef char* start
     cdef Py_ssize_t n_units = program.ops[program.n_ops - 1].n_units
     cdef Py_ssize_t item = program.kernels.item_size, n_rows = given.n_rows
     cdef Py_ssize_t reach = (n_rows - 1) * given.stride
@@ -543,21 +545,18 @@ cdef char* wanted(Program program, out, const Rows* given) except NULL:
     cdef const char* high = given.base + max(reach, 0) + given.n_columns * item
     cdef bint fits = False
     if type(out) is ndarray:
-        try:
-            PyObject_GetBuffer(out, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE)
-        except (BufferError, ValueError):
-            pass  # what is wrong is said below
-        else:
-            fits = (
-                holds_reals(&view, item) and view.ndim == given.ndim
-                and (view.ndim == 1 or view.shape[0] == n_rows)
-                and view.shape[view.ndim - 1] == n_units)
-            PyBuffer_Release(&view)
+        shape = PyArray_DIMS(array)
+        fits = (
+            PyArray_FLAGS(array) & NPY_ARRAY_C_CONTIGUOUS
+            and PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE
+            and holds_reals(array, item) and PyArray_NDIM(array) == given.ndim
+            and (given.ndim == 1 or shape[0] == n_rows) and shape[given.ndim - 1] == n_units)
     if not fits:
         refuse(out, [n_units] if given.ndim == 1 else [n_rows, n_units], program.dtype)
-    if low < <char*> view.buf + n_rows * n_units * item and <char*> view.buf < high:
+    start = <char*> PyArray_DATA(array)
+    if low < start + n_rows * n_units * item and start < high:
         raise ValueError("out must not overlap x in memory")
-    return <char*> view.buf
+    return start
 
 
 cdef int refuse(out, list sizes, dtype) except -1:
