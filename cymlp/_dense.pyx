@@ -99,6 +99,7 @@ cdef void tiles_forward(
     cdef Panels panels = panels_of(kernels, n_units)
     cdef Py_ssize_t item = kernels.item_size
     cdef Py_ssize_t tiles = ceil_div(n_rows, kernels.tile_rows)
+    cdef Py_ssize_t height = n_rows // tiles, n_lower = tiles - n_rows % tiles
     cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
     cdef Py_ssize_t s, p, t, row, next_row, column, width, at_y, start, stop = 0
     cdef Next next
@@ -119,7 +120,7 @@ cdef void tiles_forward(
             next.step = width * item // tiles
             next_row = 0
             for t in range(tiles):  # of nearly equal heights: a low tile keeps the CPU waiting
-                row, next_row = next_row, n_rows * (t + 1) // tiles
+                row, next_row = next_row, next_row + height + (t >= n_lower)
                 at_y = (row * y_stride + column) * item
                 kernels.dense_tile(
                     next_row - row, width, width if padded else min(width, n_units - column),

@@ -16,8 +16,10 @@ cdef extern from "denormals.h" nogil:
 
 cdef enum:
     CACHE_LINE = 64
-    # Rows that a thread takes through all operations at once: enough to reuse the weights in cache.
-    CHUNK_ROWS = 96
+    # Rows that a thread takes through all operations at once: enough to reuse the weights in cache,
+    # and a batch of 200, the default of many, as a whole. (128 to 256 were as fast, 96 slower by 1
+    # to 2% on small networks.)
+    CHUNK_ROWS = 208
 
 
 cdef inline Py_ssize_t share(

@@ -181,6 +181,7 @@ static FORCE_INLINE REAL NAME(exp_row)(size_t n_units, const REAL *z, REAL *y, R
 /* Some rows of at most a vector of units, a column in a vector; and back. */
 static FORCE_INLINE void NAME(load_columns)(size_t n_rows, size_t n_units, const REAL *z__lo,
                                             size_t z_stride, vec square__o[LANES]) {
+    UNROLL
     for (size_t l = 0; l < LANES; l++) {
         square__o[l] =
             l < n_rows ? NAME(load_up_to)(z__lo + l * z_stride, n_units, -INFINITY) : vec_zero();

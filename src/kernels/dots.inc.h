@@ -102,6 +102,7 @@ static void NAME(dense_dots)(size_t n_rows, size_t n_units, size_t n_columns, si
                              const void *const *x_rows__b_i, const void *w__pop,
                              const void *bias__o, int relu, void *y__bo, size_t y_stride) {
     const size_t n_groups = (n_units + PANEL_VECS - 1) / PANEL_VECS;
+    const size_t width = n_units / n_groups, n_narrower = n_groups - n_units % n_groups;
     const size_t last = n_units / LANES * LANES;
     size_t rows;
     for (size_t row = 0; row < n_rows; row += rows) {
@@ -112,8 +113,8 @@ static void NAME(dense_dots)(size_t n_rows, size_t n_units, size_t n_columns, si
         for (size_t b = 0; b < rows && n_units < n_columns; b++) {
             NAME(store_up_to)(y + b * y_stride + last, n_columns - last, vec_zero());
         }
-        for (size_t g = 1; g <= n_groups; g++) { /* of nearly equal widths */
-            const size_t units = n_units * g / n_groups - unit;
+        for (size_t g = 0; g < n_groups; g++) { /* of nearly equal widths */
+            const size_t units = width + (g >= n_narrower);
             switch (SHAPE(rows, units)) {
 #define CASE(ROWS, UNITS)                                                                        \
     case SHAPE(ROWS, UNITS):                                                                     \

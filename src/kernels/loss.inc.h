@@ -444,9 +444,10 @@ static FORCE_INLINE vec NAME(softmax_target)(const int bare, cymlp_targets targe
 
 /* softmax_rows for labels alone and at most a vector of units, bit for bit: some rows, of which
  * each unit's deltas are one vector. */
-static void NAME(softmax_square)(size_t n_rows, size_t n_units, const REAL *z__lo, size_t z_stride,
-                                 const int32_t *labels__l, const double *scale__l, double *loss__l,
-                                 REAL *delta__lo, size_t delta_stride) {
+static FORCE_INLINE void NAME(softmax_square)(size_t n_rows, size_t n_units, const REAL *z__lo,
+                                              size_t z_stride, const int32_t *labels__l,
+                                              const double *scale__l, double *loss__l,
+                                              REAL *delta__lo, size_t delta_stride) {
     vec square[LANES], largest, of_label = vec_zero();
     REAL label__l[LANES] = {0}, real_scale__l[LANES] = {0};
     REAL log__l[LANES], largest__l[LANES], of_label__l[LANES];
@@ -489,12 +490,17 @@ static FORCE_INLINE void NAME(softmax_rows)(const int bare, size_t n_rows, size_
     const REAL *unit__o = (const REAL *)settings->unit__o;
     size_t first = 0;
     if (bare && targets.labels__b && n_units <= LANES) {
-        for (size_t left; (left = n_rows - first) >= ENOUGH_ROWS;
-             first += left < LANES ? left : LANES) {
-            NAME(softmax_square)(left < LANES ? left : LANES, n_units,
-                                 (const REAL *)out__bo + first * out_stride, out_stride,
-                                 targets.labels__b + first, scale__b + first, loss__b + first,
-                                 (REAL *)delta__bo + first * delta_stride, delta_stride);
+        for (size_t rows; (rows = n_rows - first) >= ENOUGH_ROWS; first += rows) {
+            const REAL *z = (const REAL *)out__bo + first * out_stride;
+            REAL *delta = (REAL *)delta__bo + first * delta_stride;
+            if (rows < LANES) {
+                NAME(softmax_square)(rows, n_units, z, out_stride, targets.labels__b + first,
+                                     scale__b + first, loss__b + first, delta, delta_stride);
+            } else { /* a number that is constant: loops become vectors */
+                rows = LANES;
+                NAME(softmax_square)(LANES, n_units, z, out_stride, targets.labels__b + first,
+                                     scale__b + first, loss__b + first, delta, delta_stride);
+            }
         }
     }
     for (; first < n_rows; first += EXP_ROWS) {
