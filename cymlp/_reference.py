@@ -1120,6 +1120,8 @@ def batches_of(x, target, batch_size, sample_weight=None):
 def shuffled(n, rng):
     """Return the order of Fisher and Yates's shuffle, from the raw 64-bit numbers of a generator.
 
+    Among at most 2**16 samples, a number chooses two: by its low half, then by its high half.
+
     Examples
     --------
     >>> import numpy as np
@@ -1127,10 +1129,16 @@ def shuffled(n, rng):
     [0, 1, 2, 3, 4]
     """
     order = np.arange(n)
-    raw = rng.bit_generator.random_raw(n)
-    for done in range(n - 1):
-        last = n - 1 - done
-        chosen = int(raw[done]) * (last + 1) >> 64
+    raw = iter(rng.bit_generator.random_raw(n).tolist())
+    halves: list[int] = []
+    for last in range(n - 1, 0, -1):
+        if last >= 2**16:
+            chosen = next(raw) * (last + 1) >> 64
+        else:
+            if not halves:
+                number = next(raw)
+                halves = [number % 2**32, number >> 32]
+            chosen = halves.pop(0) * (last + 1) >> 32
         order[[chosen, last]] = order[[last, chosen]]
     return order
 

@@ -558,10 +558,10 @@ def test_the_loss_of_the_best_constants(weight):
 
 
 def test_a_learning_rate_that_is_too_large_without_diverging():
-    net = compiled([Dense(32, "tanh"), Dense(1, "tanh")], optimizer=SGD(learning_rate=50.0))
+    net = compiled([Dense(32, "tanh"), Dense(1, "tanh")], optimizer=SGD(learning_rate=100.0))
     finding = found(diagnose(net, X, 2 * BINARY - 1), "large_learning_rate", where="optimizer")
-    assert finding.numbers["learning_rate"] == 50.0
-    assert finding.advice.startswith("With 5 the same steps")
+    assert finding.numbers["learning_rate"] == 100.0
+    assert finding.advice.startswith("With 10 the same steps")
 
 
 def test_a_start_that_is_far_off():

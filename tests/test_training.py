@@ -681,7 +681,7 @@ def test_diverged_network_is_right_about_nothing():
 # --------------------------------------------------------------- what the epochs of a fit share
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 1000])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 1000, 2**16, 2**16 + 1, 2**16 + 7])
 def test_order_of_samples_is_drawn_from_the_stream_of_the_epoch(n):
     for seed, epoch in ((0, 0), (2**64 - 1, 3), (2**63 + 5, 2**48 - 1)):
         rng = stream(seed, Purpose.SHUFFLE, epoch)

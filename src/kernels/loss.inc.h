@@ -549,14 +549,23 @@ static FORCE_INLINE void NAME(softmax_rows)(const int bare, size_t n_rows, size_
     }
 }
 
+static NO_INLINE void NAME(softmax_of_bare)(size_t n_rows, size_t n_units,
+                                            const cymlp_loss_settings *settings,
+                                            const void *out__bo, size_t out_stride,
+                                            cymlp_targets targets, const double *scale__b,
+                                            double *loss__b, void *delta__bo, size_t delta_stride) {
+    NAME(softmax_rows)(1, n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
+                       loss__b, delta__bo, delta_stride);
+}
+
 static void NAME(softmax_cross_entropy)(size_t n_rows, size_t n_units,
                                         const cymlp_loss_settings *settings, const void *out__bo,
                                         size_t out_stride, cymlp_targets targets,
                                         const double *scale__b, double *loss__b, void *delta__bo,
                                         size_t delta_stride) {
     if (settings->smoothing == 0 && !settings->unit__o) {
-        NAME(softmax_rows)(1, n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
-                           loss__b, delta__bo, delta_stride);
+        NAME(softmax_of_bare)(n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
+                              loss__b, delta__bo, delta_stride);
     } else {
         NAME(softmax_rows)(0, n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
                            loss__b, delta__bo, delta_stride);
@@ -569,8 +578,8 @@ static void NAME(softmax_kl_divergence)(size_t n_rows, size_t n_units,
                                         size_t out_stride, cymlp_targets targets,
                                         const double *scale__b, double *loss__b, void *delta__bo,
                                         size_t delta_stride) {
-    NAME(softmax_rows)(1, n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
-                       loss__b, delta__bo, delta_stride);
+    NAME(softmax_of_bare)(n_rows, n_units, settings, out__bo, out_stride, targets, scale__b,
+                          loss__b, delta__bo, delta_stride);
     for (size_t b = 0; targets.values__b_o && b < n_rows; b++) {
         vec sum = vec_zero();
         FOR_EACH_VEC(o, some, n_units) {
