@@ -192,10 +192,10 @@ def diagnose(
     True
     >>> print(diagnose(net, 1000 * X, y, n_batches=20))
     layer                 outputs: mean    std  zero  dead  saturated    delta   update
-    layers[0] 32 tanh           -0.0182  0.999    0%  0/32       100%  9.6e-03  1.2e-03
-    layers[1] 1 identity        -0.0784  0.961    0%   0/1         0%  1.3e+00  3.1e-03
+    layers[0] 32 tanh           -0.0158      1    0%  0/32       100%  4.3e-03  1.2e-03
+    layers[1] 1 identity        -0.0736  0.962    0%   0/1         0%  1.3e+00  3.1e-03
     <BLANKLINE>
-    loss 1.102 before, 0.8271 after 20 steps
+    loss 1.102 before, 0.8324 after 20 steps
     <BLANKLINE>
     1. problem, X: 8 of 8 inputs are far from mean 0 and standard deviation 1:
     column 6 has mean -68.1 and standard deviation 1.06e+03.
