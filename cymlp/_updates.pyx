@@ -55,10 +55,10 @@ cdef inline Py_ssize_t rows_before(
     return min(n_rows, step * <Py_ssize_t> floor(pieces + 0.5))
 
 
-cdef inline bint has_norms(const Op* op) noexcept nogil:
-    """Whether an update leaves norms of whole items behind."""
-    return op.kind == OP_DENSE and (
-        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0)
+cdef inline bint is_whole(const Op* op) noexcept nogil:
+    """Whether an item is one thread's, which leaves norms of it behind, or these alone."""
+    return not op.is_trainable or (op.kind == OP_DENSE and (
+        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0))
 
 
 cdef class Updates(Passes):
@@ -98,7 +98,7 @@ cdef class Updates(Passes):
             if op.kind == OP_DENSE:
                 below = self._inputs_of(op, inputs)
             for index in range(op_items(op)):
-                part = part_of(&shares, op, index, has_norms(op))
+                part = part_of(&shares, op, index, is_whole(op))
                 if part.start < part.stop and not run.stop:
                     if not op.is_trainable and not keeps_gradient(optimizer):
                         if op.kind == OP_DENSE:
