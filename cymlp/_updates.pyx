@@ -32,27 +32,26 @@ cdef Part part_of(Shares* shares, const Op* op, Py_ssize_t index, bint whole) no
     cdef Part part
     cdef Py_ssize_t n_rows = item_rows(&op.dense, index) if op.kind == OP_DENSE else 1
     cdef double cost = item_parameters(op, index)
-    cdef Py_ssize_t step = n_rows
-    if op.kind == OP_DENSE and not whole:
-        step = min(step, piece_rows(op.dense.kernels))
     cost *= shares.first_cost if op == shares.first_layer else shares.cost
-    part.start = rows_before(shares.begin, shares.before, cost, n_rows, step)
-    part.stop = rows_before(shares.end, shares.before, cost, n_rows, step)
+    part.start = rows_before(op, n_rows, (shares.begin - shares.before) / cost, whole)
+    part.stop = rows_before(op, n_rows, (shares.end - shares.before) / cost, whole)
     shares.before += cost
     shares.mine += cost * (part.stop - part.start) / n_rows
     return part
 
 
 cdef inline Py_ssize_t rows_before(
-    double end, double before, double cost, Py_ssize_t n_rows, Py_ssize_t step
+    const Op* op, Py_ssize_t n_rows, double end, bint whole
 ) noexcept nogil:
-    """How many rows of an item come before the end of a share, to the next whole piece."""
-    cdef double pieces = (end - before) / cost * n_rows / step
-    if pieces <= 0:
+    """How many of an item's rows come before `end`, in whole items, to the next whole piece."""
+    cdef Py_ssize_t step = n_rows
+    if end <= 0:
         return 0
-    if pieces * step >= n_rows:
+    if end >= 1:
         return n_rows
-    return min(n_rows, step * <Py_ssize_t> floor(pieces + 0.5))
+    if op.kind == OP_DENSE and not whole:
+        step = min(step, piece_rows(op.dense.kernels))
+    return min(n_rows, step * <Py_ssize_t> floor(end * n_rows / step + 0.5))
 
 
 cdef inline bint is_whole(const Op* op) noexcept nogil:
