@@ -30,7 +30,10 @@ DIRECTIVES = {
     "linetrace": COVERAGE,
 }
 # The loops that gain by it are unrolled by hand: -O3 makes the library larger, not faster.
-UNIX_FLAGS = ["-O2", "-std=c11", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
+# Functions begin with a cache line: where in one a loop begins is worth some percent, and should
+# not depend on the code before it.
+UNIX_FLAGS = ["-O2", "-falign-functions=64", "-std=c11", "-g0", "-ffp-contract=off"]
+UNIX_FLAGS += ["-fvisibility=hidden"]
 UNIX_WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 UNIX_SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-g"]
 UNIX_SANITIZE += ["-fno-sanitize-recover=undefined"]
