@@ -78,11 +78,15 @@ cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units) noexcept nogil
 
-# Where the inputs of n_rows samples will stand once they are gathered, and those of their non-zeros
-# if their zeros are to be left out.
-cdef Inputs inputs_of(
+# Whether the zeros of such samples are to be left out.
+cdef bint leaves_zeros_out(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
-    Py_ssize_t n_units, const BatchRows* rows) noexcept nogil
+    Py_ssize_t n_units) noexcept nogil
+
+# Where the inputs of samples will stand once they are gathered and, where zeros are left out, which
+# of them are not zero.
+cdef Inputs inputs_of(
+    const Samples* samples, bint without_zeros, const BatchRows* rows) noexcept nogil
 
 # The targets of gathered rows, from `row` on.
 cdef Targets targets_from(

@@ -148,13 +148,19 @@ cdef double nonzero_share(
     return total / n_looked_at
 
 
-cdef Inputs inputs_of(
+cdef bint leaves_zeros_out(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
-    Py_ssize_t n_units, const BatchRows* rows
+    Py_ssize_t n_units
+) noexcept nogil:
+    return samples.format == NONZEROS or first_layer_cost(
+        kernels, samples, first, n_rows, n_units) < 1
+
+
+cdef Inputs inputs_of(
+    const Samples* samples, bint without_zeros, const BatchRows* rows
 ) noexcept nogil:
     cdef Inputs inputs = all_inputs(rows.x, 0)
-    if samples.format != NONZEROS and first_layer_cost(
-            kernels, samples, first, n_rows, n_units) == 1:
+    if not without_zeros:
         return inputs
     inputs.nonzeros.bits__bw = rows.nonzeros
     inputs.nonzeros.starts__bw = rows.nonzero_starts if samples.format == NONZEROS else NULL

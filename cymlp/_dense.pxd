@@ -1,6 +1,6 @@
 """One dense layer: forward pass, delta propagation, batch-averaged weight and bias update."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport PTRDIFF_MAX, uint64_t
 
 from cymlp._kernels cimport CYMLP_ACCUMULATE, CYMLP_GRADIENT, KernelTable, Nonzeros, Step
 
@@ -138,11 +138,6 @@ cdef inline const Step* step_for(
     return room
 
 
-# Adds up the norms of n parameters, where there is a penalty on them.
-cdef void add_norms(
-    const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values,
-    Norms* norms) noexcept nogil
-
 # Moves n contiguous parameters, from a byte offset on, or keeps their gradient.
 cdef void update_span(
     const KernelTable* kernels, const Parameters* parameters, Py_ssize_t offset, Py_ssize_t n,
@@ -162,6 +157,36 @@ cdef inline Py_ssize_t n_items(const Dense* layer) noexcept nogil:
 cdef inline Py_ssize_t item_rows(const Dense* layer, Py_ssize_t index) noexcept nogil:
     cdef Py_ssize_t left = kernel_rows(layer) - index * <Py_ssize_t> layer.kernels.block_rows
     return max(<Py_ssize_t> 1, min(<Py_ssize_t> layer.kernels.block_rows, left))
+
+
+# Panels of a kernel or a bias, from `start` to before `stop` or the last one.
+cdef struct PanelRange:
+    Py_ssize_t start, stop
+
+
+cdef inline PanelRange all_panels() noexcept nogil:
+    return PanelRange(0, PTRDIFF_MAX)
+
+
+# The panels of a thread where each one of a team has some of the units: about as many as others.
+cdef PanelRange panels_of_thread(const Dense* layer, int thread, int team) noexcept nogil
+
+# How many panels a kernel has.
+cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil
+
+# How many norms an item has.
+cdef inline Py_ssize_t n_norms(const Dense* layer, Py_ssize_t index) noexcept nogil:
+    return 1 if index == n_items(layer) - 1 else n_panels(layer)
+
+# How many columns some panels have, with what fills the last one.
+cdef Py_ssize_t columns_of(const Dense* layer, PanelRange panels) noexcept nogil
+
+
+# A part of an item: rows from `start` to before `stop`, none where these are equal, of some
+# panels.
+cdef struct Part:
+    Py_ssize_t start, stop
+    PanelRange panels
 
 
 # How many parameters an item has.
@@ -190,19 +215,24 @@ cdef void dense_forward(
     const Dense* layer, bint relu, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
     Py_ssize_t y_stride, bint padded) noexcept nogil
 
+# The same of the units of some panels, in whole vectors; not for narrow layers.
+cdef void dense_forward_panels(
+    const Dense* layer, PanelRange panels, bint relu, Py_ssize_t n_rows, Inputs inputs,
+    char* y__bo, Py_ssize_t y_stride) noexcept nogil
+
 # delta_below = delta kernel^T, or += it where `adds`; in whole vectors, zeros past the end. The
 # gate is dense_tile's.
 cdef void dense_propagate(
     const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
     const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
 
-# Updates one item, or its rows from `start` to before `stop`, whole pieces, by its gradient, the
-# sum of x^T delta or delta over the rows of the batch. delta's rows hold whole vectors. `norms` are
-# those of what is updated from before, where there is a penalty.
+# Updates a part of an item, whole pieces, by its gradient, the sum of x^T delta or delta over the
+# rows of the batch. delta's rows hold whole vectors. `norms`, unless NULL, are set to those of what
+# is updated from before.
 cdef void dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_rows,
-    Inputs inputs, const char* delta__bo, Py_ssize_t delta_stride, double batch_weight,
-    int optimizer, const Step* step, char* scratch, Norms* norms) noexcept nogil
+    const Dense* layer, Py_ssize_t index, const Part* part, Py_ssize_t n_rows, Inputs inputs,
+    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
+    const Step* step, char* scratch, Norms* norms) noexcept nogil
 
 # Scales this thread's share of the units down to max_norm; not for narrow layers.
 cdef void dense_constrain(
@@ -211,9 +241,9 @@ cdef void dense_constrain(
 # Brings the transposed copy, where there is one, up to date with the whole kernel.
 cdef void dense_transpose(const Dense* layer) noexcept nogil
 
-# The norms of an item's parameters, where there is a penalty.
-cdef void dense_item_norms(
-    const Dense* layer, Py_ssize_t index, Norms* norms) noexcept nogil
+# Norms of an item's parameters, where there is a penalty: of panel p of the kernel, or of all of
+# the bias.
+cdef Norms dense_norms(const Dense* layer, Py_ssize_t index, Py_ssize_t p) noexcept nogil
 
 # Updates one item by the gradient that the layer's parameters hold.
 cdef void dense_apply_item(

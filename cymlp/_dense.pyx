@@ -13,7 +13,7 @@ from libc.stdlib cimport free, malloc
 
 from cymlp._kernels cimport (
     Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, cymlp_panels_of,
-    kernel_table, optimizer_step)
+    cymlp_run_of, cymlp_without, kernel_table, optimizer_step)
 from cymlp._kernels cimport Panels as VectorPanels
 
 cdef enum:
@@ -48,11 +48,11 @@ cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noex
 
 cdef inline Py_ssize_t run_bytes(const KernelTable* kernels) noexcept nogil:
     """Bytes of a block's gradient in a run of panels."""
-    cdef Py_ssize_t width = kernels.run_panels * kernels.panel_vecs * kernels.lanes
-    return kernels.block_rows * width * kernels.item_size
+    return kernels.block_rows * kernels.run_vecs * kernels.lanes * kernels.item_size
 
 
 # The columns of a matrix in panels: whole ones and lesser ones, as cymlp_panels has their vectors.
+# Where there are no lesser ones, lesser_width is 0.
 cdef struct Panels:
     Py_ssize_t n_panels, n_full
     Py_ssize_t full_width, lesser_width
@@ -86,12 +86,51 @@ cdef inline Py_ssize_t panel_at(const Panels* panels, Py_ssize_t column) noexcep
     return panels.n_full + behind // panels.lesser_width
 
 
+cdef PanelRange panels_of_thread(const Dense* layer, int thread, int team) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, kernel_columns(layer))
+    return PanelRange(first_panel(&panels, thread, team), first_panel(&panels, thread + 1, team))
+
+
+cdef Py_ssize_t first_panel(const Panels* panels, int thread, int team) noexcept nogil:
+    """The panel that begins nearest to where equal shares of the columns would."""
+    cdef Py_ssize_t p, column = first_column(panels, panels.n_panels) * thread // team
+    if thread == team:
+        return panels.n_panels
+    p = panel_at(panels, column)
+    return p + (2 * (column - first_column(panels, p)) >= panel_width(panels, p))
+
+
+cdef Py_ssize_t n_panels(const Dense* layer) noexcept nogil:
+    return panels_of(layer.kernels, kernel_columns(layer)).n_panels
+
+
+cdef Py_ssize_t columns_of(const Dense* layer, PanelRange some) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, kernel_columns(layer))
+    return (first_column(&panels, last_of(&panels, some))
+            - first_column(&panels, some.start))
+
+
+cdef inline Py_ssize_t last_of(const Panels* panels, PanelRange some) noexcept nogil:
+    return min(some.stop, panels.n_panels)
+
+
+cdef VectorPanels in_vectors(
+    const KernelTable* kernels, const Panels* panels, PanelRange some
+) noexcept nogil:
+    """The whole and lesser panels of some."""
+    cdef VectorPanels out
+    cdef Py_ssize_t n_full = max(<Py_ssize_t> 0, min(some.stop, panels.n_full) - some.start)
+    out.n_full, out.n_lesser = n_full, last_of(panels, some) - some.start - n_full
+    out.lesser_vecs = panels.lesser_width // <Py_ssize_t> kernels.lanes
+    return out
+
+
 cdef void tiles_forward(
-    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Py_ssize_t n_units,
-    const void* const* x_rows__b_i, const char* w, const char* bias, bint relu,
+    const KernelTable* kernels, PanelRange some, Py_ssize_t n_rows, Py_ssize_t n_inputs,
+    Py_ssize_t n_units, const void* const* x_rows__b_i, const char* w, const char* bias, bint relu,
     bint adds, const char* gate__bo, char* y__bo, Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
-    """Store x w + bias for some rows, or add it where `adds`; the gate is dense_tile's.
+    """Store x w + bias for some rows and panels, or add it where `adds`; the gate is dense_tile's.
 
     A panel stays in cache while all rows pass it. Many inputs are taken in stretches, so that the
     rows of a tile stay in the first-level cache while the next panel passes.
@@ -102,8 +141,9 @@ cdef void tiles_forward(
     cdef Py_ssize_t height = n_rows // tiles, n_lower = tiles - n_rows % tiles
     cdef Py_ssize_t stretches = ceil_div(n_inputs * item, STRETCH_BYTES)
     cdef Py_ssize_t s, p, t, row, next_row, column, width, at_y, start, stop = 0
+    cdef Py_ssize_t last = last_of(&panels, some) - 1
     cdef Next next
-    if n_rows == 1 and not adds:
+    if n_rows == 1 and not adds and some.start == 0 and some.stop >= panels.n_panels:
         kernels.dense_row(
             n_units, padded_size(n_units, kernels.lanes) if padded else n_units, n_inputs,
             x_rows__b_i[0], w, bias, relu, y__bo)
@@ -113,11 +153,13 @@ cdef void tiles_forward(
         return
     for s in range(stretches):
         start, stop = stop, n_inputs * (s + 1) // stretches
-        for p in range(panels.n_panels):
+        for p in range(some.start, last + 1):
             column = first_column(&panels, p)
             width = panel_width(&panels, p)
-            next.start = w + (n_inputs * (column + width) + start * width) * item
-            next.step = width * item // tiles
+            next.start, next.step = w + n_inputs * column * item, 0
+            if p < last:  # what is behind may be another thread's, to write
+                next.start += (n_inputs + start) * width * item
+                next.step = width * item // tiles
             next_row = 0
             for t in range(tiles):  # of nearly equal heights: a low tile keeps the CPU waiting
                 row, next_row = next_row, next_row + height + (t >= n_lower)
@@ -138,9 +180,7 @@ cdef void dense_forward(
     Py_ssize_t y_stride, bint padded
 ) noexcept nogil:
     if inputs.nonzeros.bits__bw != NULL:
-        layer.kernels.sparse_forward(
-            n_rows, layer.n_units, layer.n_inputs, inputs.rows__b_i, inputs.nonzeros,
-            layer.kernel.values, layer.bias.values, relu, y__bo, y_stride)
+        dense_forward_panels(layer, all_panels(), relu, n_rows, inputs, y__bo, y_stride)
     elif layer.is_narrow:
         layer.kernels.dense_dots(
             n_rows, layer.n_units,
@@ -149,8 +189,26 @@ cdef void dense_forward(
             y_stride)
     else:
         tiles_forward(
-            layer.kernels, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
-            layer.kernel.values, layer.bias.values, relu, False, NULL, y__bo, y_stride, padded)
+            layer.kernels, all_panels(), n_rows, layer.n_inputs, layer.n_units,
+            inputs.rows__b_i, layer.kernel.values, layer.bias.values, relu, False, NULL, y__bo,
+            y_stride, padded)
+
+
+cdef void dense_forward_panels(
+    const Dense* layer, PanelRange some, bint relu, Py_ssize_t n_rows, Inputs inputs, char* y__bo,
+    Py_ssize_t y_stride
+) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
+    cdef Py_ssize_t at = first_column(&panels, some.start) * <Py_ssize_t> layer.kernels.item_size
+    if inputs.nonzeros.bits__bw != NULL:
+        layer.kernels.sparse_forward(
+            n_rows, in_vectors(layer.kernels, &panels, some), layer.n_inputs, inputs.rows__b_i,
+            inputs.nonzeros, layer.kernel.values + layer.n_inputs * at, layer.bias.values + at,
+            relu, y__bo + at, y_stride)
+    else:
+        tiles_forward(
+            layer.kernels, some, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
+            layer.kernel.values, layer.bias.values, relu, False, NULL, y__bo, y_stride, True)
 
 
 cdef void dense_propagate(
@@ -158,9 +216,9 @@ cdef void dense_propagate(
     const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below
 ) noexcept nogil:
     tiles_forward(
-        layer.kernels, n_rows, layer.n_units, layer.n_inputs, delta_rows__b_o,
-        layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False, adds, gate__bi,
-        delta_below__bi, stride_below, True)
+        layer.kernels, all_panels(), n_rows, layer.n_units, layer.n_inputs,
+        delta_rows__b_o, layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False,
+        adds, gate__bi, delta_below__bi, stride_below, True)
 
 
 # Rows of a kernel that an update takes at once, all of one word of non-zeros.
@@ -297,18 +355,17 @@ cdef void update_span(
             n, step.average_decay, parameters.values + offset, parameters.average + offset)
 
 
-cdef void add_norms(
-    const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values,
-    Norms* norms
+cdef Norms norms_of(
+    const KernelTable* kernels, const Penalty* penalty, Py_ssize_t n, const char* values
 ) noexcept nogil:
-    if penalty.l1 != 0:
-        norms.absolutes += kernels.sum_of_abs(n, values)
-    if penalty.l2 != 0:
-        norms.squares += kernels.sum_of_squares(n, values)
+    cdef Norms norms
+    norms.absolutes = kernels.sum_of_abs(n, values) if penalty.l1 != 0 else 0
+    norms.squares = kernels.sum_of_squares(n, values) if penalty.l2 != 0 else 0
+    return norms
 
 
 cdef void update_block(
-    const Dense* layer, const Block* block, Py_ssize_t n_rows, Inputs inputs,
+    const Dense* layer, const Block* block, PanelRange some, Py_ssize_t n_rows, Inputs inputs,
     const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
     char* scratch, Norms* norms
 ) noexcept nogil:
@@ -323,6 +380,9 @@ cdef void update_block(
     cdef Py_ssize_t p, t, count, column, width, offset
     cdef Py_ssize_t left_stride = tile_rows, right_stride = delta_stride
     cdef Py_ssize_t next_strip = n_rows * tile_rows * item
+    cdef Py_ssize_t next_row = 0, row, n_tiles = 0, tile = 0
+    cdef Py_ssize_t next_block = block.first + block.n_rows
+    cdef Py_ssize_t n_next = min(<Py_ssize_t> kernels.block_rows, block.kernel_rows - next_block)
     cdef const char* left = scratch + TILE_BYTES
     cdef const char* right = delta__bo
     cdef Ahead ahead
@@ -334,20 +394,27 @@ cdef void update_block(
     else:
         kernels.pack_block(
             n_rows, block.n_rows, inputs.rows__b_i, block.first, scratch + TILE_BYTES)
-    for p in range(block.panels.n_panels):
+        n_tiles = ceil_div(block.n_rows, tile_rows) * (last_of(&block.panels, some) - some.start)
+    for p in range(some.start, last_of(&block.panels, some)):
         column = first_column(&block.panels, p)
         width = panel_width(&block.panels, p)
         offset = offset_of(layer, block, p)
-        add_norms(
-            kernels, &layer.kernel_penalty, block.n_rows * width, layer.kernel.values + offset,
-            norms)
+        if norms != NULL:
+            norms[p] = norms_of(
+                kernels, &layer.kernel_penalty, block.n_rows * width,
+                layer.kernel.values + offset)
         for t in range(ceil_div(block.n_rows, tile_rows)):
             count = min(tile_rows, block.n_rows - t * tile_rows)
             if transposes:
                 claim_transposed(layer, block, p, t * tile_rows)
             ahead = ahead_of(
                 &layer.kernel, offset, count * width * item,
-                next_delta(&block.panels, p, t * CACHE_LINE // item))
+                next_delta(&block.panels, some, p, t * CACHE_LINE // item))
+            if n_tiles > 0 and n_next > 0:
+                tile += 1
+                row, next_row = next_row, n_rows * tile // n_tiles
+                kernels.bring_columns(
+                    next_row - row, inputs.rows__b_i + row, next_block, n_next)
             kernels.gradient_tile(
                 count, width, n_rows, left + t * next_strip, left_stride, right + column * item,
                 right_stride, scratch, &ahead)
@@ -358,39 +425,42 @@ cdef void update_block(
 
 
 cdef void update_block_sparse(
-    const Dense* layer, const Block* block, Py_ssize_t n_rows, Inputs inputs,
+    const Dense* layer, const Block* block, PanelRange some, Py_ssize_t n_rows, Inputs inputs,
     const char* delta__bo, Py_ssize_t delta_stride, int optimizer, const Step* step,
     char* scratch, Norms* norms
 ) noexcept nogil:
     """Move a block by a gradient that is summed over what is not zero."""
     cdef const KernelTable* kernels = layer.kernels
     cdef const Panels* panels = &block.panels
-    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size
+    cdef Py_ssize_t item = kernels.item_size
     cdef uint64_t* turned = <uint64_t*> (scratch + run_bytes(kernels))
-    cdef Py_ssize_t run, p, stop, column, offset, count
+    cdef Py_ssize_t p, first_lesser, column, offset, count, stop = some.start
+    cdef VectorPanels run, left = in_vectors(kernels, panels, some)
     cdef SparseAhead ahead
     ahead.rows__b, ahead.start = inputs.next_rows__b, block.first * inputs.next_item
     kernels.turn_nonzeros(
         n_rows, block.first // <Py_ssize_t> kernels.block_rows, inputs.nonzeros, turned)
     turned += block.first % <Py_ssize_t> kernels.block_rows
-    for run in range(ceil_div(panels.n_panels, kernels.run_panels)):
-        p = run * kernels.run_panels
-        stop = min(panels.n_panels, p + <Py_ssize_t> kernels.run_panels)
+    ahead.n_bytes = block.n_rows * inputs.next_item
+    ahead.w_panel = layer.n_inputs * panels.full_width * item
+    while stop < last_of(panels, some):
+        run = cymlp_run_of(left, kernels.panel_vecs, kernels.run_vecs)
+        left = cymlp_without(left, run)
+        p, first_lesser = stop, stop + <Py_ssize_t> run.n_full
+        stop = first_lesser + <Py_ssize_t> run.n_lesser
         column = first_column(panels, p)
-        ahead.n_bytes = block.n_rows * inputs.next_item if run == 0 else 0
         ahead.w_full = layer.kernel.values + offset_of(layer, block, p)
-        ahead.w_lesser = layer.kernel.values + offset_of(
-            layer, block, max(p, min(panels.n_full, stop - 1)))
-        ahead.w_panel = layer.n_inputs * panels.full_width * item
+        ahead.w_lesser = layer.kernel.values + offset_of(layer, block, min(first_lesser, stop - 1))
         kernels.sparse_gradient(
-            n_rows, (first_column(panels, stop) - column) // lanes, block.first, block.n_rows,
-            inputs.rows__b_i, inputs.nonzeros, turned, delta__bo + column * item, delta_stride,
-            scratch, &ahead)
+            n_rows, run, block.first, block.n_rows, inputs.rows__b_i, inputs.nonzeros, turned,
+            delta__bo + column * item, delta_stride, scratch, &ahead)
+        ahead.n_bytes = 0
         for p in range(p, stop):
             count = block.n_rows * panel_width(panels, p)
             offset = offset_of(layer, block, p)
-            add_norms(
-                kernels, &layer.kernel_penalty, count, layer.kernel.values + offset, norms)
+            if norms != NULL:
+                norms[p] = norms_of(
+                    kernels, &layer.kernel_penalty, count, layer.kernel.values + offset)
             update_span(
                 kernels, &layer.kernel, offset, count,
                 scratch + (first_column(panels, p) - column) * block.n_rows * item, optimizer,
@@ -413,7 +483,7 @@ cdef inline Ahead ahead_of(
 
 
 cdef inline Py_ssize_t next_delta(
-    const Panels* panels, Py_ssize_t p, Py_ssize_t column
+    const Panels* panels, PanelRange some, Py_ssize_t p, Py_ssize_t column
 ) noexcept nogil:
     """Where a column of the next panel stands, from this one's first; 0 where there is none.
 
@@ -421,20 +491,21 @@ cdef inline Py_ssize_t next_delta(
     the next panel's.
     """
     cdef Py_ssize_t width = panel_width(panels, p)
-    return width + column if p + 1 < panels.n_panels and column < width else 0
+    return width + column if p + 1 < last_of(panels, some) and column < width else 0
 
 
 cdef void update_bias(
-    const Dense* layer, Py_ssize_t n_rows, const char* delta__bo, Py_ssize_t delta_stride,
-    int optimizer, const Step* step, char* scratch, Norms* norms
+    const Dense* layer, PanelRange some, Py_ssize_t n_rows, const char* delta__bo,
+    Py_ssize_t delta_stride, int optimizer, const Step* step, char* scratch, Norms* norms
 ) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Panels panels = panels_of(kernels, layer.n_units)
     cdef Py_ssize_t p, width, offset
-    add_norms(
-        kernels, &layer.bias_penalty, padded_size(layer.n_units, kernels.lanes),
-        layer.bias.values, norms)
-    for p in range(panels.n_panels):
+    if norms != NULL:
+        norms[0] = norms_of(
+            kernels, &layer.bias_penalty, padded_size(layer.n_units, kernels.lanes),
+            layer.bias.values)
+    for p in range(some.start, last_of(&panels, some)):
         width = panel_width(&panels, p)
         offset = first_column(&panels, p) * <Py_ssize_t> kernels.item_size
         kernels.column_sum(n_rows, width, delta__bo + offset, delta_stride, scratch)
@@ -442,48 +513,43 @@ cdef void update_bias(
 
 
 cdef void dense_update_item(
-    const Dense* layer, Py_ssize_t index, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_rows,
-    Inputs inputs, const char* delta__bo, Py_ssize_t delta_stride, double batch_weight,
-    int optimizer, const Step* step, char* scratch, Norms* norms
+    const Dense* layer, Py_ssize_t index, const Part* part, Py_ssize_t n_rows, Inputs inputs,
+    const char* delta__bo, Py_ssize_t delta_stride, double batch_weight, int optimizer,
+    const Step* step, char* scratch, Norms* norms
 ) noexcept nogil:
     cdef Step room
     cdef Block block
-    norms.absolutes = norms.squares = 0
     if index == n_items(layer) - 1:
         if layer.has_bias:
             step = step_for(step, layer.rate_factor, &layer.bias_penalty, batch_weight, &room)
             update_bias(
-                layer, n_rows, delta__bo, delta_stride, optimizer, step, scratch, norms)
+                layer, part.panels, n_rows, delta__bo, delta_stride, optimizer, step, scratch,
+                norms if part.panels.start == 0 else NULL)
         return
     block = block_of(layer, index)
-    block.first, block.n_rows = block.first + start, stop - start
+    block.first, block.n_rows = block.first + part.start, part.stop - part.start
     step = step_for(step, layer.rate_factor, &layer.kernel_penalty, batch_weight, &room)
     if inputs.nonzeros.bits__bw != NULL:
         update_block_sparse(
-            layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch,
-            norms)
+            layer, &block, part.panels, n_rows, inputs, delta__bo, delta_stride, optimizer, step,
+            scratch, norms)
         return
     update_block(
-        layer, &block, n_rows, inputs, delta__bo, delta_stride, optimizer, step, scratch, norms)
+        layer, &block, part.panels, n_rows, inputs, delta__bo, delta_stride, optimizer, step,
+        scratch, norms)
 
 
-cdef void dense_item_norms(
-    const Dense* layer, Py_ssize_t index, Norms* norms
-) noexcept nogil:
+cdef Norms dense_norms(const Dense* layer, Py_ssize_t index, Py_ssize_t p) noexcept nogil:
     cdef const KernelTable* kernels = layer.kernels
     cdef Block block
-    cdef Py_ssize_t p
-    norms.absolutes = norms.squares = 0
     if index == n_items(layer) - 1:
-        add_norms(
+        return norms_of(
             kernels, &layer.bias_penalty, padded_size(layer.n_units, kernels.lanes),
-            layer.bias.values, norms)
-        return
+            layer.bias.values)
     block = block_of(layer, index)
-    for p in range(block.panels.n_panels):
-        add_norms(
-            kernels, &layer.kernel_penalty, block.n_rows * panel_width(&block.panels, p),
-            layer.kernel.values + offset_of(layer, &block, p), norms)
+    return norms_of(
+        kernels, &layer.kernel_penalty, block.n_rows * panel_width(&block.panels, p),
+        layer.kernel.values + offset_of(layer, &block, p))
 
 
 cdef void dense_apply_item(
@@ -711,6 +777,17 @@ def propagate(
     return np.ascontiguousarray(result[:, :n_inputs])
 
 
+cdef void gradient_of_item(
+    const Dense* layer, Py_ssize_t index, Py_ssize_t n_rows, Inputs inputs, const char* delta,
+    Py_ssize_t delta_stride, const Step* step, char* scratch
+) noexcept nogil:
+    cdef Part part
+    part.start, part.stop, part.panels = 0, item_rows(layer, index), all_panels()
+    dense_update_item(
+        layer, index, &part, n_rows, inputs, delta, delta_stride, 1, CYMLP_GRADIENT, step, scratch,
+        NULL)
+
+
 def gradient(x, delta, *, isa=None, int n_threads=1, bint narrow=False):
     """Return the gradients of a layer's kernel and bias, summed over the rows.
 
@@ -751,10 +828,8 @@ def gradient(x, delta, *, isa=None, int n_threads=1, bint narrow=False):
     cdef Step step = optimizer_step({})
     cdef Py_ssize_t size = scratch_size(layer.kernels, n_rows)
     cdef char* scratch = <char*> operand.hold(np.empty(n_items(layer) * size, np.uint8))
-    cdef Norms* norms = <Norms*> operand.hold(np.empty(2 * n_items(layer)))
     cdef Py_ssize_t index
     for index in prange(n_items(layer), nogil=True, num_threads=n_threads, schedule="static"):
-        dense_update_item(
-            layer, index, 0, item_rows(layer, index), n_rows, inputs, delta_rows, stride, 1,
-            CYMLP_GRADIENT, &step, scratch + index * size, &norms[index])
+        gradient_of_item(
+            layer, index, n_rows, inputs, delta_rows, stride, &step, scratch + index * size)
     return unpack_kernel(layer, kernel_gradient), bias_gradient[:n_units].copy()

@@ -21,9 +21,9 @@ from cymlp._arrays cimport (
     PyArray_NDIM, PyArrayObject, Rows, are_finite, holds_reals, look_at)
 from cymlp._batch cimport (
     FOREIGN, REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of,
-    read_as, rows_from, rows_room, take_rows)
+    leaves_zeros_out, read_as, rows_from, rows_room, take_rows)
 from cymlp._dense cimport (
-    Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_item_norms, n_items, penalty_of)
+    Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_norms, n_items, n_norms, penalty_of)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
 from cymlp._ops cimport (
     OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
@@ -228,7 +228,7 @@ def evaluate(Program program, x, labels, values, weight, int n_threads=0):
 
 cdef double penalty(Program program, double batch_weight):
     """The penalties of all parameters."""
-    cdef Py_ssize_t k, index
+    cdef Py_ssize_t k, index, p
     cdef const Op* op
     cdef Norms norms
     cdef double out = 0
@@ -236,10 +236,11 @@ cdef double penalty(Program program, double batch_weight):
         op = &program.ops[k]
         if op.kind == OP_DENSE:
             for index in range(n_items(&op.dense)):
-                dense_item_norms(&op.dense, index, &norms)
-                out += penalty_of(
-                    &op.dense.bias_penalty if index == n_items(&op.dense) - 1
-                    else &op.dense.kernel_penalty, &norms, batch_weight)
+                for p in range(n_norms(&op.dense, index)):
+                    norms = dense_norms(&op.dense, index, p)
+                    out += penalty_of(
+                        &op.dense.bias_penalty if index == n_items(&op.dense) - 1
+                        else &op.dense.kernel_penalty, &norms, batch_weight)
     return out
 
 
@@ -289,8 +290,11 @@ cdef void run_rows(
     """The part of one thread of rows start..stop, chunk by chunk through all operations."""
     cdef BatchRows rows = rows_from(room.rows, thread * room.chunk)
     cdef Inputs inputs = inputs_of(
-        program.kernels, samples, 0, samples.n_rows,
-        program.ops[0].n_units if program.ops[0].kind == OP_DENSE else 0, &rows)
+        samples,
+        leaves_zeros_out(
+            program.kernels, samples, 0, samples.n_rows,
+            program.ops[0].n_units if program.ops[0].kind == OP_DENSE else 0),
+        &rows)
     cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
     cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)

@@ -105,6 +105,9 @@ cdef extern from "kernels.h" nogil:
         size_t n_full, n_lesser, lesser_vecs
 
     Panels cymlp_panels_of(size_t n_vecs, size_t panel_vecs) noexcept nogil
+    Panels cymlp_run_of(Panels left, size_t panel_vecs, size_t run_vecs) noexcept nogil
+    size_t cymlp_vecs_of(Panels panels, size_t panel_vecs) noexcept nogil
+    Panels cymlp_without(Panels panels, Panels run) noexcept nogil
 
     ctypedef struct Nonzeros "cymlp_nonzeros":
         const uint64_t* bits__bw
@@ -179,7 +182,7 @@ cdef extern from "kernels.h" nogil:
         size_t item_size
         size_t lanes
         size_t panel_vecs
-        size_t run_panels
+        size_t run_vecs
         size_t tile_rows
         size_t block_rows
         void (*dense_tile)(
@@ -201,7 +204,7 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t n_inputs, const void* const* x_rows__b_i, uint64_t* bits__bw,
             size_t bits_stride) noexcept nogil
         void (*sparse_forward)(
-            size_t n_rows, size_t n_units, size_t n_inputs, const void* const* x_rows__b_i,
+            size_t n_rows, Panels panels, size_t n_inputs, const void* const* x_rows__b_i,
             Nonzeros nonzeros, const void* w__pip, const void* bias__o, int relu, void* y__bo,
             size_t y_stride) noexcept nogil
         void (*spread_nonzeros)(
@@ -217,7 +220,7 @@ cdef extern from "kernels.h" nogil:
         void (*turn_nonzeros)(
             size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
         void (*sparse_gradient)(
-            size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
+            size_t n_rows, Panels run, size_t first_input, size_t n_inputs,
             const void* const* x_rows__b_i, Nonzeros nonzeros, const uint64_t* rows__ci,
             const void* delta__bo, size_t delta_stride, void* g__pip,
             const SparseAhead* ahead) noexcept nogil
@@ -267,6 +270,9 @@ cdef extern from "kernels.h" nogil:
         void (*constrain_columns)(
             size_t n_rows, size_t width, double max_norm, void* w__bp) noexcept nogil
         void (*claim_lines)(size_t n, const void* first, size_t stride) noexcept nogil
+        void (*bring_columns)(
+            size_t n_rows, const void* const* x_rows__b_i, size_t first_column,
+            size_t n_columns) noexcept nogil
         void (*transpose_tile)(
             size_t n_rows, size_t n_columns, const void* src__pp, size_t src_width, void* dst__pp,
             size_t dst_width) noexcept nogil

@@ -5,6 +5,11 @@ through forward pass, loss and delta propagation; after a barrier the threads sh
 of all weight matrices and move each by the gradient that they sum up for it. Every sum is taken by
 one thread in a fixed order: results do not depend on the number of threads.
 
+Where it is faster, each thread has units of the first layer instead, whose weights stay in its
+cache: behind the second barrier it moves them and takes the next batch, which has been gathered
+before, through them, all rows at once. The first layer's outputs have two places: a slower thread
+may still be reading those of the batch before.
+
 A batch so large that this could not be interrupted in time is taken in slices of rows, whose
 gradients are summed in memory. Until they are complete, and the optimizer takes them all at once,
 the batch can be dropped and the network is as the last one left it.
@@ -24,21 +29,23 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from cymlp._batch cimport (
-    REALS, Described, address, first_layer_cost, inputs_of, total_weight, weight_at)
-from cymlp._dense cimport Dense, Inputs, Parameters, ceil_div, dense_transpose
+    REALS, Described, address, first_layer_cost, inputs_of, leaves_zeros_out, total_weight,
+    weight_at)
+from cymlp._dense cimport (
+    Dense, Parameters, all_panels, ceil_div, columns_of, dense_transpose, panels_of_thread)
 from cymlp._kernels cimport (
     CYMLP_ACCUMULATE, CYMLP_ADAM, CYMLP_GRADIENT, CYMLP_MOMENTUM, CYMLP_N_SLOTS, CYMLP_NESTEROV,
     CYMLP_SGD, RowLayer, RowNetwork, RowSamples, Sums)
-from cymlp._ops cimport OP_BATCH_NORM, OP_DENSE, Mode, Op, row_at
+from cymlp._ops cimport OP_BATCH_NORM, OP_DENSE, Op, row_at
 from cymlp._passes cimport (
-    CALL_FLOPS, CLOCK_FLOPS, Run, agree_to_stop, next_look, wait_for_team)
+    CALL_FLOPS, CLOCK_FLOPS, Batch, Run, agree_to_stop, next_look, wait_for_team)
 from cymlp._program cimport (
     cymlp_flush_denormals, cymlp_restore_denormals, propagate, raise_pending_signal)
 from cymlp._steps cimport clips_norms, has_schedule, set_rate, stepper_of, take_step
 from cymlp._threads cimport (
-    STRETCH, TeamWatch, begin_balance, cymlp_cpu, cymlp_leave_cpu, cymlp_now, cymlp_team_size,
-    end_stretch, is_trial, need_balance, rebalance, shares_of, stretch_seconds, team_of,
-    threads_for, watch_for)
+    BY_UNITS, STRETCH, TeamWatch, begin_balance, cymlp_cpu, cymlp_leave_cpu, cymlp_now,
+    cymlp_team_size, end_stretch, is_trial, need_balance, rebalance, shares_of, stretch_seconds,
+    team_of, threads_for, watch_for)
 from cymlp._updates cimport Updates
 
 cdef extern from "shuffle.h" nogil:
@@ -55,6 +62,15 @@ cdef Py_ssize_t SLICE_ROWS = 4096
 # Samples that `deltas` and `input_gradients` take.
 MOST_ROWS_BACK = SLICE_ROWS
 
+
+# Where threads have units of their own: how many times its equal share one of them may have, and
+# rows of a batch. In larger ones, of which the next one has to be in memory, too, weights that
+# change hands cost little beside what is computed with them.
+cdef double UNEVEN_UNITS = 1.15
+cdef Py_ssize_t MOST_ROWS_BY_UNITS = 1024
+# Batches that are judged together, whether to leave the zeros of their inputs out: to look at some
+# of each one's took 2% of a step of 784-128-10, batch 32.
+cdef Py_ssize_t JUDGED_TOGETHER = 8
 
 cdef enum:
     MOST_ENDED = 64
@@ -114,6 +130,7 @@ cdef class Network(Updates):
     cdef readonly Py_ssize_t iteration  # optimizer steps taken
     cdef object owner               # process in which a call trains the network, 0: none does
     cdef readonly int team          # threads that the last stretch of training was given
+    cdef readonly bint by_units     # whether they had units of the first layer of their own
     cdef bint is_plain              # dense layers alone, one on the other: see _train_by_rows
     cdef bint has_frozen_norms
     cdef RowLayer* row_layers
@@ -397,7 +414,7 @@ cdef class Network(Updates):
         self._enter()
         try:
             self._run_back(samples, False, n_threads)
-            losses = np.array([self.rows.loss[b] for b in range(n_rows)])
+            losses = np.array([self.rows[0].loss[b] for b in range(n_rows)])
             return losses, [self._deltas(k, n_rows) for k in range(self.n_ops)]
         finally:
             self.owner = 0
@@ -464,7 +481,7 @@ cdef class Network(Updates):
         cdef Run run
         cdef Run* shared = &run
         cdef int team, n_threads
-        cdef bint by_rows, goes_on
+        cdef bint has_units, by_rows, goes_on
         cdef int i
         cdef TeamWatch* watch
         cdef double flops, began
@@ -505,7 +522,9 @@ cdef class Network(Updates):
         if flops > FETCH_FLOPS * self.n_parameters and not (
                 self.calls_activations or self.calls_loss):
             team = threads_for(flops, asked)
-        self._need_workspace(run.slice_rows, team, run.samples.format)
+        has_units = (team > 1 and run.fused and run.batch_size <= MOST_ROWS_BY_UNITS
+                     and self._has_units_for(team))
+        self._need_workspace(run.slice_rows, team, run.samples.format, has_units)
         need_balance(&self.balance, team)
         by_rows = self._goes_by_rows(shared)
         if by_rows:
@@ -516,8 +535,11 @@ cdef class Network(Updates):
             run.pause = run.late = False
             before = run.first
             steps = self.iteration
-            watch = watch_for(team, flops, self.n_parameters) if team > 1 else NULL
+            watch = NULL
+            if team > 1:
+                watch = watch_for(team, flops, self.n_parameters, has_units)
             n_threads = self.team = team_of(watch) if watch != NULL else 1
+            run.by_units = self.by_units = watch != NULL and watch.way == BY_UNITS
             run.cpu = cymlp_cpu() if watch != NULL and is_trial(watch) else -1
             goes_on = epochs != NULL and tick is None and watch == NULL
             began = cymlp_now()
@@ -574,9 +596,12 @@ cdef class Network(Updates):
 
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
-        cdef Py_ssize_t first, n_rows
-        cdef double weight, penalty
-        cdef int turn = 0
+        cdef Batch[2] batches
+        cdef Batch* batch = &batches[0]
+        cdef Batch* next
+        cdef bint by_units = run.by_units and team > 1, pause = False
+        cdef double penalty
+        cdef int turn = 0, turn_of_batch = 0
         cdef uint64_t denormals = cymlp_flush_denormals()
         if thread == 0:
             run.denormals = denormals
@@ -584,39 +609,87 @@ cdef class Network(Updates):
                 begin_balance(&self.balance, team)
         elif run.cpu >= 0:
             cymlp_leave_cpu(run.cpu, thread)
-        while run.first < run.samples.n_rows and not run.pause:
-            first = run.first
-            n_rows = min(run.batch_size, run.samples.n_rows - first)
-            # Derivatives by inputs are those of each sample on its own.
-            weight = 1 if run.mode.reaches_inputs else total_weight(&run.samples, first, n_rows)
+        self._begin_batch(run, batch, NULL, run.first, steps + 1, by_units)
+        if by_units:
+            self._gather(run, batch, thread, team)
+            wait_for_team(team)
+            self._forward_units(batch, thread, team)
+            wait_for_team(team)
+        while batch != NULL and not pause:
             steps += 1
+            next = NULL
+            if batch.first + batch.n_rows < run.samples.n_rows:
+                turn_of_batch ^= 1
+                next = &batches[turn_of_batch]
             if thread == 0:
                 take_step(&self.stepper, steps, &run.step)
                 if run.by_count:
-                    run.share = n_rows / weight if weight > 0 else 1
-            if self._gradient_or_step(run, steps, n_rows, weight, thread, team, &turn):
+                    run.share = batch.n_rows / batch.weight if batch.weight > 0 else 1
+            if self._gradient_or_step(run, steps, batch, next, thread, team, &turn):
                 break
+            pause = run.pause  # before the next barrier, behind which it may change
             if run.optimizer != CYMLP_GRADIENT:
                 if not run.fused:
-                    self._apply_gradients(run, n_rows, thread, team)
+                    self._apply_gradients(run, batch.n_rows, thread, team)
                 if self.has_constraints:
                     wait_for_team(team)
                     self._constrain(run, thread, team)
             if thread == 0:
-                run.first = first + n_rows
-                self._is_due(run, 0)
-                run.pause = run.late or run.every_batch
+                run.first = batch.first + batch.n_rows
+            if by_units and next != NULL and not pause:
+                self._forward_units(next, thread, team)
             wait_for_team(team)
             if thread == 0:  # now that every thread has left its sums of squares
-                penalty = self._penalty(weight)
-                run.loss += run.share * weight * penalty
-                run.penalty += run.share * weight * penalty
+                penalty = self._penalty(batch.weight)
+                run.loss += run.share * batch.weight * penalty
+                run.penalty += run.share * batch.weight * penalty
                 if self._diverges(run):  # by the penalty alone: see _count
                     self.diverged_step, self.diverged_layer = steps, self.n_ops
-                run.weight += run.share * weight
+                run.weight += run.share * batch.weight
                 if team > 1:
                     rebalance(&self.balance)
+            batch = next
         cymlp_restore_denormals(denormals)
+
+    cdef void _begin_batch(
+        self, const Run* run, Batch* batch, const Batch* before, Py_ssize_t first,
+        Py_ssize_t step, bint by_units
+    ) noexcept nogil:
+        """Describe the batch of a step, which may follow on another one."""
+        cdef Py_ssize_t group = run.batch_size * JUDGED_TOGETHER
+        cdef int place = 1 if by_units and before != NULL and before.rows == &self.rows[0] else 0
+        batch.first, batch.n_rows = first, min(run.batch_size, run.samples.n_rows - first)
+        # Derivatives by inputs are those of each sample on its own.
+        batch.weight = 1 if run.mode.reaches_inputs else total_weight(
+            &run.samples, first, batch.n_rows)
+        batch.mode = run.mode
+        batch.mode.key[0] = self.key[0]
+        batch.mode.key[1] = self.key[1] + <uint64_t> step
+        batch.rows = &self.rows[place]
+        batch.tensors = self.tensors + place * self.n_ops
+        batch.has_sums = by_units
+        batch.judged_from = first // group * group
+        if before != NULL and before.judged_from == batch.judged_from:
+            batch.without_zeros = before.without_zeros
+        else:
+            batch.without_zeros = leaves_zeros_out(
+                self.kernels, &run.samples, batch.judged_from,
+                min(group, run.samples.n_rows - batch.judged_from), self._sparse_units())
+        batch.inputs = inputs_of(&run.samples, batch.without_zeros, batch.rows)
+
+    cdef bint _has_units_for(self, int team) noexcept nogil:
+        """Whether each thread may have units of the first layer, about as many as the others."""
+        cdef const Dense* layer = &self.ops[0].dense
+        cdef double all_columns, most = 0
+        cdef int t
+        if self._sparse_units() == 0 or not self.ops[0].is_trainable or layer.max_norm > 0:
+            return False
+        if layer.bias_penalty.l1 != 0 or layer.bias_penalty.l2 != 0:
+            return False  # one norm, taken of the whole bias by one thread
+        all_columns = columns_of(layer, all_panels())
+        for t in range(team):
+            most = max(most, columns_of(layer, panels_of_thread(layer, t, team)))
+        return most * team <= UNEVEN_UNITS * all_columns
 
     cdef void _train_by_rows(self, Run* run, Py_ssize_t steps) noexcept nogil:
         """Like `_train`, a step for each sample; leaves the transposed kernels as they are."""
@@ -682,8 +755,7 @@ cdef class Network(Updates):
         self.transposes_are_old = False
 
     cdef bint _gradient_or_step(
-        self, Run* run, Py_ssize_t step, Py_ssize_t n_rows, double weight, int thread, int team,
-        int* turn
+        self, Run* run, Py_ssize_t step, Batch* batch, Batch* next, int thread, int team, int* turn
     ) noexcept nogil:
         """Take a batch as far as its gradient or, if that is fused, through the whole step.
 
@@ -693,51 +765,59 @@ cdef class Network(Updates):
         cdef Py_ssize_t slice_rows = run.slice_rows
         cdef Py_ssize_t s, start, count
         cdef int optimizer = run.optimizer
-        cdef Mode mode = run.mode
-        cdef Inputs inputs = inputs_of(
-            self.kernels, &run.samples, run.first, n_rows, self._sparse_units(), &self.rows)
-        mode.key[0], mode.key[1] = self.key[0], self.key[1] + <uint64_t> step
-        for s in range(ceil_div(n_rows, slice_rows)):
+        for s in range(ceil_div(batch.n_rows, slice_rows)):
             start = s * slice_rows
-            count = min(slice_rows, n_rows - start)
+            count = min(slice_rows, batch.n_rows - start)
             if not fused:
                 optimizer = CYMLP_GRADIENT if s == 0 else CYMLP_ACCUMULATE
-            self._rows(run, &mode, &inputs, start, count, weight, thread, team, turn)
+            self._rows(run, batch, start, count, thread, team, turn)
+            if next != NULL and s == 0:
+                self._begin_batch(
+                    run, next, batch, batch.first + batch.n_rows, step + 1, batch.has_sums)
+                if batch.has_sums:
+                    self._gather(run, next, thread, team)
+            if thread == 0:
+                self._is_due(run, 0)
+                run.pause = run.late or run.every_batch
             if agree_to_stop(run, thread, team, turn):
                 return True
-            if not mode.reaches_inputs:
-                self._update(run, &mode, &inputs, count, weight, optimizer, thread, team)
+            if not run.mode.reaches_inputs:
+                self._update(run, batch, count, optimizer, thread, team)
             if thread == 0:
-                self._count(run, run.first + start, count)
+                self._count(run, batch, start, count)
             if not fused and agree_to_stop(run, thread, team, turn):
                 return True
         return False
 
-    cdef void _count(self, Run* run, Py_ssize_t first, Py_ssize_t n_rows) noexcept nogil:
+    cdef void _count(
+        self, Run* run, const Batch* batch, Py_ssize_t start, Py_ssize_t n_rows
+    ) noexcept nogil:
         """Add the rows' losses and hits to the epoch's, in their order."""
         cdef Py_ssize_t b
         cdef double weight
         for b in range(n_rows):
-            weight = run.share * weight_at(&run.samples, first + b)
-            run.loss += weight * self.rows.loss[b]
+            weight = run.share * weight_at(&run.samples, batch.first + start + b)
+            run.loss += weight * batch.rows.loss[b]
             if self.wants_accuracy:
-                run.hits += weight * self.rows.hit[b]
+                run.hits += weight * batch.rows.hit[b]
         if self._diverges(run):  # the outputs are still in memory
             self.diverged_step = run.steps_before + run.first // run.batch_size + 1
-            self.diverged_layer = self._first_not_finite(n_rows)
+            self.diverged_layer = self._first_not_finite(batch, n_rows)
 
     cdef inline bint _diverges(self, const Run* run) noexcept nogil:
         """Whether the sum of the losses is not finite for the first time; for thread 0 alone."""
         return not (isfinite(run.loss) or self.diverged_step or run.optimizer == CYMLP_GRADIENT)
 
-    cdef Py_ssize_t _first_not_finite(self, Py_ssize_t n_rows) noexcept nogil:
+    cdef Py_ssize_t _first_not_finite(
+        self, const Batch* batch, Py_ssize_t n_rows
+    ) noexcept nogil:
         """The first operation with an output that is not finite; their number if none has."""
         cdef Py_ssize_t k, b
         for k in range(self.n_ops):
             for b in range(n_rows):
                 if not self.kernels.all_finite(
                         self.ops[k].n_units,
-                        row_at(self.kernels, &self.ops[k], self.tensors[k].y, b)):
+                        row_at(self.kernels, &self.ops[k], batch.tensors[k].y, b)):
                     return k
         return self.n_ops
 

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from cymlp._dense cimport Dense, Inputs, Parameters, n_items, parameters_of
+from cymlp._dense cimport (
+    Dense, Inputs, PanelRange, Parameters, n_items, n_panels, parameters_of)
 from cymlp._kernels cimport KernelTable, Step
 
 
@@ -107,16 +108,27 @@ cdef inline Py_ssize_t op_items(const Op* op) noexcept nogil:
     return 2 if has_norm(op) else 0  # gamma, beta
 
 
+# How many norms an update leaves: those of an item's panels follow each other.
+cdef inline Py_ssize_t op_norms(const Op* op) noexcept nogil:
+    return n_items(&op.dense) * n_panels(&op.dense) if op.kind == OP_DENSE else 0
+
+
 cdef inline Py_ssize_t item_parameters(const Op* op, Py_ssize_t index) noexcept nogil:
     return parameters_of(&op.dense, index) if op.kind == OP_DENSE else op.n_units
 
 
 # Rows of the batch from `row` on, the first row_number-th of its step, through one operation and,
 # unless it is PYTHON_ACTIVATION, its activation. `inputs` are those of a dense layer or OP_INPUT.
+# What forward_units has done already is left out where `has_sums`.
 cdef void op_forward(
     const KernelTable* kernels, const Op* ops, const Tensor* tensors, Py_ssize_t k, Inputs inputs,
-    int activation, Py_ssize_t row, Py_ssize_t row_number, Py_ssize_t n_rows,
+    bint has_sums, int activation, Py_ssize_t row, Py_ssize_t row_number, Py_ssize_t n_rows,
     const Mode* mode) noexcept nogil
+
+# The weighted sums of some units of a dense layer, for rows from `row` on.
+cdef void forward_units(
+    const KernelTable* kernels, const Op* op, const Tensor* tensor, PanelRange units,
+    Inputs inputs, int activation, Py_ssize_t row, Py_ssize_t n_rows) noexcept nogil
 
 # Copies rows of samples, the inputs of OP_INPUT, to where its outputs are wanted.
 cdef void copy_samples(

@@ -8,13 +8,15 @@ its source. Of the readers of one source the last one writes its deltas and the 
 from libc.string cimport memcpy
 
 from cymlp._dense cimport (
-    dense_forward, dense_propagate, keeps_gradient, padded_size, step_for, update_span)
+    dense_forward, dense_forward_panels, dense_propagate, keeps_gradient, padded_size, step_for,
+    update_span)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU
 
 
 cdef void op_forward(
     const KernelTable* kernels, const Op* ops, const Tensor* tensors, Py_ssize_t k, Inputs inputs,
-    int activation, Py_ssize_t row, Py_ssize_t row_number, Py_ssize_t n_rows, const Mode* mode
+    bint has_sums, int activation, Py_ssize_t row, Py_ssize_t row_number, Py_ssize_t n_rows,
+    const Mode* mode
 ) noexcept nogil:
     cdef const Op* op = &ops[k]
     cdef const Tensor* own = &tensors[k]
@@ -26,7 +28,8 @@ cdef void op_forward(
     if op.source != SAMPLES:
         x = row_at(kernels, &ops[op.source], tensors[op.source].y, row)
     if op.kind == OP_DENSE:
-        dense_forward(&op.dense, activation == CYMLP_RELU, n_rows, inputs, z, stride, True)
+        if not has_sums:
+            dense_forward(&op.dense, activation == CYMLP_RELU, n_rows, inputs, z, stride, True)
         if activation == CYMLP_RELU:
             return
     elif op.kind == OP_INPUT:
@@ -61,6 +64,15 @@ cdef void op_forward(
             row_at(kernels, &ops[op.other], tensors[op.other].y, row), stride, z, stride)
     if activation != PYTHON_ACTIVATION and activation != CYMLP_IDENTITY:
         kernels.activate[activation](n_rows, op.n_units, op.alpha, z, stride, y, stride)
+
+
+cdef void forward_units(
+    const KernelTable* kernels, const Op* op, const Tensor* tensor, PanelRange units,
+    Inputs inputs, int activation, Py_ssize_t row, Py_ssize_t n_rows
+) noexcept nogil:
+    dense_forward_panels(
+        &op.dense, units, activation == CYMLP_RELU, n_rows, inputs,
+        row_at(kernels, op, tensor.kept if op.keeps_z else tensor.y, row), op.stride)
 
 
 cdef void copy_samples(

@@ -19,23 +19,33 @@ cdef extern from "threads.h" nogil:
 cdef int threads_for(double flops, int n_threads) except -1
 
 
-# How work of one kind has been done lately, by a team and by one thread alone, and what is tried
-# next. A team of threads that meet every few microseconds is fast where they have their cores and
-# caches to themselves, no faster than one thread where each step moves more between the caches than
-# it computes, and a thousand times slower where a core is busy with other work. No rule tells these
-# apart beforehand: both ways are tried for some milliseconds, and the faster one is taken until it
-# is time to try again. Networks of the same shape share what was found out: each may be trained for
-# less than a trial takes.
+# How work may be done that results do not depend on.
+cdef enum Way:
+    BY_ROWS                 # by a team, each thread of which takes rows through all layers
+    BY_UNITS                # the first layer by units instead: its weights stay in their caches
+    ALONE                   # by one thread
+    N_WAYS
+
+
+# How work of one kind has been done lately, and what is tried next. A team of threads that meet
+# every few microseconds is fast where they have their cores and caches to themselves, no faster
+# than one thread where each step moves more between the caches than it computes, and a thousand
+# times slower where a core is busy with other work. No rule tells these apart beforehand: all ways
+# are tried for some milliseconds, and the fastest one is taken until it is time to try again.
+# Networks of the same shape share what was found out: each may be trained for less than a trial
+# takes.
 cdef struct TeamWatch:
     int team                # threads, operations of a step and parameters of this kind of work
     double step_flops
     double n_parameters
+    bint has_units          # whether BY_UNITS is one of its ways
     int stage               # a Stage
-    bint alone              # what was faster
-    double[2] rate          # most work per second when it was tried: by the team, alone
+    int way                 # under way
+    int best                # what was fastest
+    double[3] rate          # most work per second when a way was tried
     double seconds          # that the stage under way has taken, and stretches of work
     int stretches
-    double settled_for      # how long what was faster is taken without another trial
+    double settled_for      # how long what was fastest is taken without another trial
     long long used          # when it was last asked for
 
 
@@ -43,10 +53,9 @@ cdef struct TeamWatch:
 cdef double STRETCH
 
 # What is known of work that a team may do. Called with the GIL, which guards it.
-cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters)
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters, bint has_units)
 
 # How many threads a stretch of work gets, for how many seconds at most, and the verdict after it.
-# Results must not depend on it.
 cdef int team_of(const TeamWatch* watch) noexcept nogil
 cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil
 cdef bint is_trial(const TeamWatch* watch) noexcept nogil
@@ -61,7 +70,7 @@ cdef struct Balance:
     int team                        # whose shares these are; 0: nobody's
     int steps                       # since they were last changed
     double* ends                    # where each thread's share ends, the whole work being 1
-    double* rates                   # work per second of each thread, at best since then
+    double* rates                   # work per second of each thread, at best since then: rate_of
 
 
 # Room for a team's shares; raises MemoryError, and leaves what there was.
@@ -70,6 +79,9 @@ cdef void free_balance(Balance* balance) noexcept nogil
 
 # Begins with equal shares, unless these are the team's already.
 cdef void begin_balance(Balance* balance, int team) noexcept nogil
+
+cdef inline double share_of(const Balance* balance, int thread) noexcept nogil:
+    return balance.ends[thread] - (balance.ends[thread - 1] if thread > 0 else 0)
 
 # The shares of a team's threads.
 cdef list shares_of(const Balance* balance)

@@ -2,6 +2,7 @@
 
 import os
 
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
@@ -11,10 +12,10 @@ from cymlp._validate import MAX_THREADS, thread_count
 cdef double FLOPS_PER_THREAD = 7.5e5
 cdef int MOST_THREADS = MAX_THREADS
 
-# Seconds: a stretch of work; a trial, and a stretch of it; what was faster is taken for between
+# Seconds: a stretch of work; a trial, and a stretch of it; what was fastest is taken for between
 # these, and for so many times as long as it took to try one thread.
 STRETCH = 0.03
-cdef double TRIAL = 4e-3
+cdef double TRIAL_SECONDS = 4e-3
 cdef double TRIAL_STRETCH = 1e-3
 cdef double SHORTEST_SETTLED = 0.05
 cdef double LONGEST_SETTLED = 8.0
@@ -23,8 +24,8 @@ cdef double SETTLED_TRIALS = 10
 # take a core away for some milliseconds now and then, whatever a team does.
 cdef int TRIAL_STRETCHES = 4
 cdef double LONGEST_TRIAL = 5
-# How much faster the other way must have been to be taken; and a stretch that is so much slower
-# than the trial was calls for another one. A shorter stretch says nothing.
+# How much faster another way with a team must have been to be taken; and a stretch that is so much
+# slower than the trial was calls for another one. A shorter stretch says nothing.
 cdef double CLEARLY_FASTER = 1.05
 cdef double CLEARLY_SLOWER = 0.5
 cdef double SHORTEST_STRETCH = 1e-2
@@ -39,15 +40,17 @@ cdef double LEAST_SHARE = 0.5
 
 cdef enum Stage:
     WARM_UP  # by the team, and not counted: memory is touched for the first time
-    TEAM_TRIAL
-    ALONE_TRIAL
+    TRIAL  # of one way after the other
     SETTLED
 
 cdef enum:
     MOST_WATCHES = 16
+    RATE_STEP = 16  # two cache lines, which are fetched together: each thread writes its rate
 
 cdef TeamWatch[MOST_WATCHES] watches
 cdef long long asked_for = 0  # how often a watch was asked for
+
+cdef int taken_always = -1  # the way that settle_on was given
 
 cdef int chosen = 0  # by set_num_threads; 0: none
 cdef int cores = 0  # that this process may keep busy; 0: not looked up yet
@@ -130,36 +133,41 @@ cdef int threads_for(double flops, int n_threads) except -1:
     return 1 if worthwhile < 2 else min(allowed(n_threads), <int> worthwhile)
 
 
-cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters):
+cdef TeamWatch* watch_for(int team, double step_flops, double n_parameters, bint has_units):
     """Return what is known of such work, or in the place of what was not asked for the longest."""
     global asked_for
     cdef int i, oldest = 0
     asked_for += 1
     for i in range(MOST_WATCHES):
         if (watches[i].team == team and watches[i].step_flops == step_flops
-                and watches[i].n_parameters == n_parameters):
+                and watches[i].n_parameters == n_parameters
+                and watches[i].has_units == has_units):
             watches[i].used = asked_for
             return &watches[i]
         if watches[i].used < watches[oldest].used:
             oldest = i
-    watches[oldest] = new_watch(team)
+    watches[oldest] = new_watch(team, has_units)
     watches[oldest].step_flops = step_flops
     watches[oldest].n_parameters = n_parameters
     watches[oldest].used = asked_for
     return &watches[oldest]
 
 
-cdef TeamWatch new_watch(int team) noexcept nogil:
+cdef TeamWatch new_watch(int team, bint has_units) noexcept nogil:
     cdef TeamWatch watch
     memset(&watch, 0, sizeof(watch))
-    watch.team = team
-    watch.stage = WARM_UP
+    watch.team, watch.has_units = team, has_units
+    watch.stage, watch.way, watch.best = WARM_UP, BY_ROWS, BY_ROWS
     watch.settled_for = SHORTEST_SETTLED
+    if taken_always >= 0:
+        watch.stage, watch.settled_for = SETTLED, INFINITY
+        if has_units or taken_always != BY_UNITS:
+            watch.way = watch.best = taken_always
     return watch
 
 
 def forget_trials():
-    """Forget whether teams were faster than one thread: the next work begins with its team.
+    """Forget how work was done fastest: the next one begins with its team.
 
     Returns
     -------
@@ -173,12 +181,24 @@ def forget_trials():
     return known
 
 
-cdef bint is_alone(const TeamWatch* watch) noexcept nogil:
-    return watch.stage == ALONE_TRIAL or (watch.stage == SETTLED and watch.alone)
+cdef dict WAYS = {"rows": <int> BY_ROWS, "units": <int> BY_UNITS, "alone": <int> ALONE}
+
+
+def settle_on(way):
+    """Do work always in the same way, where it can be done so: nothing is tried.
+
+    Parameters
+    ----------
+    way : {"rows", "units", "alone"} or None
+        None returns to trials.
+    """
+    global taken_always
+    taken_always = -1 if way is None else WAYS[way]
+    forget_trials()
 
 
 cdef int team_of(const TeamWatch* watch) noexcept nogil:
-    return 1 if is_alone(watch) else watch.team
+    return 1 if watch.way == ALONE else watch.team
 
 
 cdef bint is_trial(const TeamWatch* watch) noexcept nogil:
@@ -189,87 +209,97 @@ cdef double stretch_seconds(const TeamWatch* watch) noexcept nogil:
     return TRIAL_STRETCH if is_trial(watch) else STRETCH
 
 
-cdef void enter(TeamWatch* watch, Stage stage) noexcept nogil:
-    watch.stage = stage
+cdef void enter(TeamWatch* watch, Stage stage, int way) noexcept nogil:
+    watch.stage, watch.way = stage, way
     watch.seconds = 0
     watch.stretches = 0
-    if stage != SETTLED:
-        watch.rate[stage == ALONE_TRIAL] = 0
+    if stage == TRIAL:
+        watch.rate[way] = 0
 
 
 cdef void end_stretch(TeamWatch* watch, double work, double elapsed) noexcept nogil:
-    cdef int way = is_alone(watch)
+    cdef int way = watch.way
     watch.seconds += elapsed
     watch.stretches += 1
     if watch.stage == SETTLED:
         if elapsed > SHORTEST_STRETCH and work < CLEARLY_SLOWER * watch.rate[way] * elapsed:
             watch.settled_for = SHORTEST_SETTLED
-            enter(watch, TEAM_TRIAL)
+            enter(watch, TRIAL, BY_ROWS)
         elif watch.seconds > watch.settled_for:
-            enter(watch, TEAM_TRIAL)
+            enter(watch, TRIAL, BY_ROWS)
         return
     watch.rate[way] = max(watch.rate[way], work / elapsed if elapsed > 0 else 0)
-    if watch.seconds < TRIAL or (
-            watch.stretches < TRIAL_STRETCHES and watch.seconds < LONGEST_TRIAL * TRIAL):
+    if watch.seconds < TRIAL_SECONDS or (
+            watch.stretches < TRIAL_STRETCHES
+            and watch.seconds < LONGEST_TRIAL * TRIAL_SECONDS):
         return
-    if watch.stage == ALONE_TRIAL:
+    if watch.stage == WARM_UP:
+        enter(watch, TRIAL, BY_ROWS)
+    elif way == ALONE:
         settle(watch)
     else:
-        enter(watch, TEAM_TRIAL if watch.stage == WARM_UP else ALONE_TRIAL)
+        enter(watch, TRIAL, BY_UNITS if way == BY_ROWS and watch.has_units else ALONE)
 
 
 cdef void settle(TeamWatch* watch) noexcept nogil:
-    """Take what was faster in the trials that have just ended."""
-    cdef int way = watch.alone
-    if watch.rate[1 - way] > CLEARLY_FASTER * watch.rate[way]:
-        watch.alone = not watch.alone
+    """Take what was fastest in the trials that have just ended."""
+    cdef int way, fastest = watch.best
+    cdef double margin
+    for way in range(N_WAYS):
+        if watch.rate[way] > watch.rate[fastest]:
+            fastest = way
+    # One thread has to be no faster than others to be worth more: it leaves their cores to others.
+    margin = 1 if fastest == ALONE else CLEARLY_FASTER
+    if watch.rate[fastest] > margin * watch.rate[watch.best]:
+        watch.best = fastest
         watch.settled_for = SHORTEST_SETTLED
     else:
         watch.settled_for = min(2 * watch.settled_for, LONGEST_SETTLED)
     watch.settled_for = max(watch.settled_for, SETTLED_TRIALS * watch.seconds)
-    enter(watch, SETTLED)
+    enter(watch, SETTLED, watch.best)
 
 
-def simulated_teams(double team_rate, double alone_rate, Py_ssize_t n_stretches):
-    """Return whether each of some stretches of work goes to a team rather than to one thread.
+def simulated_ways(dict rates, Py_ssize_t n_stretches):
+    """Return how each of some stretches of work is done.
 
     Parameters
     ----------
-    team_rate, alone_rate : float
-        Work that a team, and one thread, do in a second.
+    rates : dict
+        Work per second of "rows", of "units", unless they are not a way, and "alone".
     n_stretches : int
 
     Returns
     -------
-    list of bool
+    list of str
+        Keys of `rates`.
 
     Examples
     --------
-    >>> simulated_teams(1.0, 2.0, 13)[-1]  # after a warm-up and two trials, of four stretches each
-    False
-    >>> simulated_teams(2.0, 1.0, 13)[-1]
-    True
+    >>> simulated_ways({"rows": 1.0, "alone": 2.0}, 13)[-1]  # after a warm-up and two trials
+    'alone'
+    >>> simulated_ways({"rows": 1.0, "units": 3.0, "alone": 2.0}, 17)[-1]  # and three
+    'units'
     """
-    cdef TeamWatch watch = new_watch(2)
+    cdef TeamWatch watch = new_watch(2, "units" in rates)
     cdef double seconds
-    cdef bint is_team
-    teams = []
+    names = {number: way for way, number in WAYS.items()}
+    ways = []
     for _ in range(n_stretches):
-        is_team = team_of(&watch) > 1
-        teams.append(is_team)
+        way = names[watch.way]
+        ways.append(way)
         seconds = stretch_seconds(&watch)
-        end_stretch(&watch, seconds * (team_rate if is_team else alone_rate), seconds)
-    return teams
+        end_stretch(&watch, seconds * rates[way], seconds)
+    return ways
 
 
 cdef int need_balance(Balance* balance, int team) except -1:
     cdef double* room
     if team <= balance.most:
         return 0
-    room = <double*> realloc(balance.ends, 2 * team * sizeof(double))
+    room = <double*> realloc(balance.ends, (1 + RATE_STEP) * (1 + team) * sizeof(double))
     if room == NULL:
         raise MemoryError
-    balance.ends, balance.rates = room, room + team
+    balance.ends, balance.rates = room, room + team + RATE_STEP
     balance.most, balance.team = team, 0
     return 0
 
@@ -285,11 +315,11 @@ cdef void begin_balance(Balance* balance, int team) noexcept nogil:
     balance.team, balance.steps = team, 0
     for t in range(team):
         balance.ends[t] = (t + 1.0) / team
-        balance.rates[t] = 0
+        rate_of(balance, t)[0] = 0
 
 
-cdef inline double share_of(const Balance* balance, int thread) noexcept nogil:
-    return balance.ends[thread] - (balance.ends[thread - 1] if thread > 0 else 0)
+cdef inline double* rate_of(const Balance* balance, int thread) noexcept nogil:
+    return &balance.rates[thread * RATE_STEP]
 
 
 cdef list shares_of(const Balance* balance):
@@ -298,7 +328,7 @@ cdef list shares_of(const Balance* balance):
 
 cdef void note_rate(Balance* balance, int thread, double work, double seconds) noexcept nogil:
     if seconds > 0:
-        balance.rates[thread] = max(balance.rates[thread], work / seconds)
+        rate_of(balance, thread)[0] = max(rate_of(balance, thread)[0], work / seconds)
 
 
 cdef void rebalance(Balance* balance) noexcept nogil:
@@ -309,16 +339,16 @@ cdef void rebalance(Balance* balance) noexcept nogil:
         return
     balance.steps = 0
     for t in range(team):
-        if not balance.rates[t] > 0:  # a thread that had nothing to do has not shown how fast it is
+        if not rate_of(balance, t)[0] > 0:  # it had nothing to do that would have shown how fast
             return
-        total += balance.rates[t]
+        total += rate_of(balance, t)[0]
     for t in range(team):
         share = balance.ends[t] - before
         before = balance.ends[t]
-        share += BALANCE_PACE * (balance.rates[t] / total - share)
+        share += BALANCE_PACE * (rate_of(balance, t)[0] / total - share)
         end += max(share, LEAST_SHARE / team)
         balance.ends[t] = end
-        balance.rates[t] = 0
+        rate_of(balance, t)[0] = 0
     for t in range(team):
         balance.ends[t] /= end
 

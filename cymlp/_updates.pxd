@@ -1,8 +1,8 @@
 """The update of a network's parameters, shared out among the threads of a team."""
 
-from cymlp._dense cimport Inputs
-from cymlp._ops cimport Mode, Op
-from cymlp._passes cimport Passes, Run
+from cymlp._dense cimport PanelRange
+from cymlp._ops cimport Op
+from cymlp._passes cimport Batch, Passes, Run
 from cymlp._steps cimport Stepper
 from cymlp._threads cimport Balance
 
@@ -14,11 +14,9 @@ cdef struct Shares:
     double begin, end               # this thread's share of the cost of all items
     double before                   # cost of the items that were asked for
     double mine                     # cost of this thread's parts of them
-
-
-# Rows of an item, from start to before stop; none where these are equal.
-cdef struct Part:
-    Py_ssize_t start, stop
+    bint by_units                   # not counting the first layer, of which it has some units:
+    PanelRange units
+    double own_units                # how many of all they are
 
 
 cdef class Updates(Passes):
@@ -29,8 +27,7 @@ cdef class Updates(Passes):
     cdef bint has_constraints
 
     cdef void _update(
-        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t n_rows, double weight,
-        int optimizer, int thread, int team
+        self, Run* run, const Batch* batch, Py_ssize_t n_rows, int optimizer, int thread, int team
     ) noexcept nogil
     cdef void _apply_gradients(
         self, Run* run, Py_ssize_t n_rows, int thread, int team
@@ -40,6 +37,10 @@ cdef class Updates(Passes):
     cdef Py_ssize_t _n_items(self) noexcept nogil
     cdef double _norm(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil
     cdef Shares _shares(
-        self, const Run* run, Py_ssize_t n_rows, int thread, int team) noexcept nogil
+        self, const Run* run, Py_ssize_t n_rows, bint by_units, int thread, int team
+    ) noexcept nogil
+    cdef void _take_units(
+        self, Shares* shares, const Run* run, Py_ssize_t n_rows, int thread, int team
+    ) noexcept nogil
     cdef double _penalty(self, double batch_weight) noexcept nogil
     cdef _need_gradients(self)

@@ -10,15 +10,16 @@ from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport address
 from cymlp._dense cimport (
-    Norms, dense_apply_item, dense_constrain, dense_gradient_squares, dense_item_norms,
-    dense_update_item, item_rows, keeps_gradient, n_items, penalty_of, piece_rows)
+    Dense, Inputs, Norms, Part, all_panels, columns_of, dense_apply_item, dense_constrain,
+    dense_gradient_squares, dense_norms, dense_update_item, item_rows, keeps_gradient, n_items,
+    n_norms, n_panels, panels_of_thread, penalty_of, piece_rows)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
     OP_DENSE, Op, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages,
-    norm_update, op_items, uses_batch)
+    norm_update, op_items, op_norms, uses_batch)
 from cymlp._passes cimport wait_for_team
 from cymlp._steps cimport array_scale, clips_norms, global_scale
-from cymlp._threads cimport cymlp_now, free_balance, note_rate
+from cymlp._threads cimport cymlp_now, free_balance, note_rate, share_of
 
 # The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
@@ -32,6 +33,12 @@ cdef Part part_of(Shares* shares, const Op* op, Py_ssize_t index, bint whole) no
     cdef Part part
     cdef Py_ssize_t n_rows = item_rows(&op.dense, index) if op.kind == OP_DENSE else 1
     cdef double cost = item_parameters(op, index)
+    part.panels = all_panels()
+    if shares.by_units and op == shares.first_layer:
+        part.panels = shares.units
+        part.start, part.stop = 0, n_rows
+        shares.mine += cost * shares.own_units * shares.first_cost
+        return part
     cost *= shares.first_cost if op == shares.first_layer else shares.cost
     part.start = rows_before(op, n_rows, (shares.begin - shares.before) / cost, whole)
     part.stop = rows_before(op, n_rows, (shares.end - shares.before) / cost, whole)
@@ -54,10 +61,15 @@ cdef inline Py_ssize_t rows_before(
     return min(n_rows, step * <Py_ssize_t> floor(end * n_rows / step + 0.5))
 
 
+cdef inline bint has_penalty(const Op* op) noexcept nogil:
+    return op.kind == OP_DENSE and (
+        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0
+        or op.dense.bias_penalty.l1 != 0 or op.dense.bias_penalty.l2 != 0)
+
+
 cdef inline bint is_whole(const Op* op) noexcept nogil:
     """Whether an item is one thread's, which leaves norms of it behind, or these alone."""
-    return not op.is_trainable or (op.kind == OP_DENSE and (
-        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0))
+    return not op.is_trainable or has_penalty(op)
 
 
 cdef class Updates(Passes):
@@ -80,43 +92,45 @@ cdef class Updates(Passes):
         free_balance(&self.balance)
 
     cdef void _update(
-        self, Run* run, const Mode* mode, const Inputs* inputs, Py_ssize_t n_rows, double weight,
-        int optimizer, int thread, int team
+        self, Run* run, const Batch* batch, Py_ssize_t n_rows, int optimizer, int thread, int team
     ) noexcept nogil:
         """Bring this thread's items of all operations up to date with some rows of the batch."""
-        cdef Py_ssize_t k, index, item = 0
+        cdef Py_ssize_t k, index, p
         cdef const Op* op
         cdef Inputs below
         cdef char* scratch = self.scratch + thread * self.scratch_bytes
-        cdef Shares shares = self._shares(run, n_rows, thread, team)
+        cdef Shares shares = self._shares(run, n_rows, batch.has_sums, thread, team)
         cdef Part part
-        cdef Norms unused
+        cdef Norms* norms
+        cdef Norms* norms_of_op = self.norms
         cdef double began = cymlp_now() if team > 1 else 0
         for k in range(self.n_ops):
             op = &self.ops[k]
             if op.kind == OP_DENSE:
-                below = self._inputs_of(op, inputs)
+                below = self._inputs_of(op, batch)
             for index in range(op_items(op)):
                 part = part_of(&shares, op, index, is_whole(op))
+                norms = NULL
+                if is_whole(op) and op.kind == OP_DENSE:
+                    norms = norms_of_op + index * n_panels(&op.dense)
                 if part.start < part.stop and not run.stop:
                     if not op.is_trainable and not keeps_gradient(optimizer):
                         if op.kind == OP_DENSE:
-                            dense_item_norms(&op.dense, index, &self.norms[item])
+                            for p in range(n_norms(&op.dense, index)):
+                                norms[p] = dense_norms(&op.dense, index, p)
                     elif op.kind == OP_DENSE:
                         # Slices after the first one do not see the parameters any more.
                         dense_update_item(
-                            &op.dense, index, part.start, part.stop, n_rows, below,
-                            self.tensors[k].delta, op.stride, weight, optimizer, &run.step,
-                            scratch,
-                            &unused if optimizer == CYMLP_ACCUMULATE or part.start > 0
-                            else &self.norms[item])
+                            &op.dense, index, &part, n_rows, below, batch.tensors[k].delta,
+                            op.stride, batch.weight, optimizer, &run.step, scratch,
+                            norms if optimizer != CYMLP_ACCUMULATE else NULL)
                     else:
                         norm_update(
-                            self.kernels, self.ops, self.tensors, k, index, n_rows, optimizer,
-                            &run.step, mode, scratch)
+                            self.kernels, self.ops, batch.tensors, k, index, n_rows, optimizer,
+                            &run.step, &batch.mode, scratch)
                     if keeps_gradient(optimizer):  # else the batch cannot be dropped any more
                         self._look(run, thread, <double> n_rows / op_items(op), op)
-                item += 1
+            norms_of_op += op_norms(op)
         if team > 1:
             note_rate(&self.balance, thread, shares.mine, cymlp_now() - began)
 
@@ -134,7 +148,7 @@ cdef class Updates(Passes):
             self._leave_squares(run, thread, team)
             wait_for_team(team)
             scale = global_scale(&self.stepper, self._norm(0, self._n_items()))
-        shares = self._shares(run, 0, thread, team)
+        shares = self._shares(run, 0, False, thread, team)
         for k in range(self.n_ops):
             op = &self.ops[k]
             count = op_items(op)
@@ -160,7 +174,7 @@ cdef class Updates(Passes):
         """Leave the squares of this thread's gradients where all threads add them, in order."""
         cdef Py_ssize_t k, index, item = 0
         cdef const Op* op
-        cdef Shares shares = self._shares(run, 0, thread, team)
+        cdef Shares shares = self._shares(run, 0, False, thread, team)
         cdef Part part
         for k in range(self.n_ops):
             op = &self.ops[k]
@@ -198,7 +212,7 @@ cdef class Updates(Passes):
                     &self.ops[k].dense, run.step.average_decay, thread, team)
 
     cdef Shares _shares(
-        self, const Run* run, Py_ssize_t n_rows, int thread, int team
+        self, const Run* run, Py_ssize_t n_rows, bint by_units, int thread, int team
     ) noexcept nogil:
         """A thread's way through all items in an update of n_rows rows."""
         cdef Shares shares
@@ -210,26 +224,60 @@ cdef class Updates(Passes):
         shares.begin = total * self.balance.ends[thread - 1] if thread > 0 else -INFINITY
         shares.end = total * self.balance.ends[thread] if thread < team - 1 else INFINITY
         shares.before = shares.mine = 0
+        shares.by_units = by_units
+        if by_units:
+            self._take_units(&shares, run, n_rows, thread, team)
         return shares
+
+    cdef void _take_units(
+        self, Shares* shares, const Run* run, Py_ssize_t n_rows, int thread, int team
+    ) noexcept nogil:
+        """Share what is not the first layer's out so that with their own units all have theirs.
+
+        From here to the next barrier a thread also takes the next batch through its units.
+        """
+        cdef const Dense* layer = &self.ops[0].dense
+        cdef double first = (self.n_inputs + 1.0) * layer.n_units
+        cdef double others = (self.n_parameters - first) * shares.cost
+        cdef double own_cost = first * (shares.first_cost + n_rows * run.first_layer_cost)
+        cdef double all_columns = columns_of(layer, all_panels()), own, end = 0, begin = 0
+        cdef double total = 0
+        cdef int t
+        shares.units = panels_of_thread(layer, thread, team)
+        shares.own_units = columns_of(layer, shares.units) / all_columns
+        for t in range(team):
+            own = columns_of(layer, panels_of_thread(layer, t, team)) / all_columns * own_cost
+            total += max(0.0, (own_cost + others) * share_of(&self.balance, t) - own)
+            if t < thread:
+                begin = total
+            if t <= thread:
+                end = total
+        shares.begin = others * begin / total if thread > 0 else -INFINITY
+        shares.end = others * end / total if thread < team - 1 else INFINITY
 
     cdef double _penalty(self, double batch_weight) noexcept nogil:
         """The penalty of the parameters before the update, from the norms that its items left."""
-        cdef Py_ssize_t k, index, last, item = 0
+        cdef Py_ssize_t k, index, last, per_item, p
         cdef const Op* op
+        cdef const Norms* norms = self.norms
         cdef double penalty = 0
-        cdef Norms of_kernel
+        cdef Norms of_kernel, of_item
         for k in range(self.n_ops):
             op = &self.ops[k]
-            if op.kind == OP_DENSE:
-                last = n_items(&op.dense) - 1
+            if has_penalty(op):
+                last, per_item = n_items(&op.dense) - 1, n_panels(&op.dense)
                 of_kernel.absolutes = of_kernel.squares = 0
                 for index in range(last):
-                    of_kernel.absolutes += self.norms[item + index].absolutes
-                    of_kernel.squares += self.norms[item + index].squares
+                    of_item.absolutes = of_item.squares = 0
+                    for p in range(per_item):
+                        of_item.absolutes += norms[index * per_item + p].absolutes
+                        of_item.squares += norms[index * per_item + p].squares
+                    of_kernel.absolutes += of_item.absolutes
+                    of_kernel.squares += of_item.squares
                 penalty += penalty_of(&op.dense.kernel_penalty, &of_kernel, batch_weight)
                 penalty += penalty_of(
-                    &op.dense.bias_penalty, &self.norms[item + last], batch_weight)
-            item += op_items(op)
+                    &op.dense.bias_penalty, norms + last * per_item, batch_weight)
+            norms += op_norms(op)
         return penalty
 
     cdef _need_gradients(self):

@@ -177,28 +177,48 @@ typedef struct cymlp_sparse_ahead {
 
 /* How a matrix of some vectors is cut into panels: n_full whole ones, then n_lesser of lesser_vecs
  * vectors each. A tile of a single vector, each of whose additions waits for the one before, takes
- * a quarter longer: one that would be left over halves four vectors with the panel before it. */
+ * a quarter longer: one that would be left over halves four vectors with the panel before it. Eight
+ * vectors, the columns of many a layer, are cut into panels that two threads can share evenly. */
 typedef struct cymlp_panels {
     size_t n_full, n_lesser, lesser_vecs;
 } cymlp_panels;
 
 static inline cymlp_panels cymlp_panels_of(size_t n_vecs, size_t panel_vecs) {
-    cymlp_panels panels = {(n_vecs - 1) / panel_vecs, 1, (n_vecs - 1) % panel_vecs + 1};
-    if (panels.lesser_vecs == 1 && panel_vecs == 3 && panels.n_full > 0) {
+    const size_t left = n_vecs % panel_vecs;
+    cymlp_panels panels = {n_vecs / panel_vecs, left > 0, left};
+    if (panel_vecs == 3 && left == 1 && panels.n_full > 0) {
         panels.n_full -= 1;
         panels.n_lesser = panels.lesser_vecs = 2;
+    } else if (panel_vecs == 3 && n_vecs == 8) {
+        panels.n_full = 0;
+        panels.n_lesser = 4;
     }
     return panels;
 }
 
-/* How many vectors the first run of panels takes. These alone would be cut in the same way. */
-static inline size_t cymlp_run_vecs(size_t n_vecs, size_t panel_vecs, size_t run_panels) {
-    const cymlp_panels panels = cymlp_panels_of(n_vecs, panel_vecs);
-    if (panels.n_full + panels.n_lesser <= run_panels) {
-        return n_vecs;
+/* The first of some panels, as many as pass at once: at most run_vecs vectors. */
+static inline cymlp_panels cymlp_run_of(cymlp_panels left, size_t panel_vecs, size_t run_vecs) {
+    const size_t most_full = run_vecs / panel_vecs;
+    cymlp_panels run = {left.n_full < most_full ? left.n_full : most_full, 0, 0};
+    if (left.n_lesser > 0 && left.n_full < most_full) {
+        /* One vector less: one more shape would hardly ever be used. */
+        const size_t most = (run_vecs - 1 - run.n_full * panel_vecs) / left.lesser_vecs;
+        run.n_lesser = left.n_lesser < most ? left.n_lesser : most;
+        run.lesser_vecs = left.lesser_vecs;
     }
-    return run_panels * panel_vecs -
-           (panels.n_full < run_panels ? panel_vecs - panels.lesser_vecs : 0);
+    return run;
+}
+
+/* How many vectors some panels have. */
+static inline size_t cymlp_vecs_of(cymlp_panels panels, size_t panel_vecs) {
+    return panels.n_full * panel_vecs + panels.n_lesser * panels.lesser_vecs;
+}
+
+/* The panels that are left behind a run of them. */
+static inline cymlp_panels cymlp_without(cymlp_panels panels, cymlp_panels run) {
+    panels.n_full -= run.n_full;
+    panels.n_lesser -= run.n_lesser;
+    return panels;
 }
 
 /* Memory that will be wanted after a tile: `step` bytes of it for each input of the tile. */
@@ -340,7 +360,7 @@ typedef struct cymlp_kernels {
     size_t item_size;  /* bytes of an element */
     size_t lanes;      /* columns of a vector */
     size_t panel_vecs; /* most vectors of a panel, and of a register tile */
-    size_t run_panels; /* most panels that the kernels for sparse inputs take at once */
+    size_t run_vecs;   /* most vectors of a run of panels: see cymlp_run_of */
     size_t tile_rows;  /* most rows of a register tile */
     size_t block_rows; /* a multiple of tile_rows and lanes: the rows of weights that an update
                           takes at once */
@@ -377,8 +397,8 @@ typedef struct cymlp_kernels {
     size_t (*find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                             uint64_t *bits__bw, size_t bits_stride);
 
-    /* y = x w + bias, then max(y, 0) where relu is not 0: all units, in whole vectors. */
-    void (*sparse_forward)(size_t n_rows, size_t n_units, size_t n_inputs,
+    /* y = x w + bias, then max(y, 0) where relu is not 0: some panels, in whole vectors. */
+    void (*sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_inputs,
                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                            const void *w__pip, const void *bias__o, int relu, void *y__bo,
                            size_t y_stride);
@@ -405,9 +425,8 @@ typedef struct cymlp_kernels {
     void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
 
     /* g = x^T delta for n_inputs inputs of one word, from first_input on, whose rows rows__ci
-     * tells, and n_vecs vectors of outputs, which are cut into panels from their first one on: at
-     * most run_panels of them. Meanwhile what is ahead is brought into the cache. */
-    void (*sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
+     * tells, and a run of panels of outputs. Meanwhile what is ahead is brought into the cache. */
+    void (*sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input, size_t n_inputs,
                             const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                             const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
                             void *g__pip, const cymlp_sparse_ahead *ahead);
@@ -472,6 +491,10 @@ typedef struct cymlp_kernels {
     /* Asks for n cache lines, stride bytes apart, that will be written and that other cores may
      * have read: to take them back takes as long as to fetch them. */
     void (*claim_lines)(size_t n, const void *first, size_t stride);
+
+    /* Asks for some columns of rows that lie too far apart for the hardware to guess the next. */
+    void (*bring_columns)(size_t n_rows, const void *const *x_rows__b_i, size_t first_column,
+                          size_t n_columns);
 
     /* dst[c, r] = src[r, c] for n_columns columns and at most a vector of rows, with zeros for the
      * rows that it has not. */

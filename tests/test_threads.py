@@ -11,7 +11,11 @@ import pytest
 from conftest import assert_bitwise_equal, make_net, run_python
 
 import cymlp
-from cymlp import _kernels, _threads
+from cymlp import Sequential, _kernels, _threads
+from cymlp.constraints import MaxNorm
+from cymlp.layers import BatchNormalization, Dense, Dropout
+from cymlp.optimizers import Adam
+from cymlp.regularizers import L2
 
 OPENMP = _threads.build_info()["openmp"]
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build has no OpenMP")
@@ -121,6 +125,90 @@ def test_any_number_of_threads_gives_the_same_bits(isa, dtype, data, activation,
     for n_threads in TEAMS:
         team = everything(n_threads, data, dtype, activation, optimizer)
         assert_bitwise_equal(team, alone, f"{n_threads} threads:")
+
+
+@pytest.fixture(params=["rows", "units"])
+def way(request):
+    """How teams share the first layer, in all of a test."""
+    _threads.settle_on(request.param)
+    yield request.param
+    _threads.settle_on(None)
+
+
+def fitted_by_team(n_threads, X, y, layers, **settings):
+    """Return what a network has learnt, in batches that end with a smaller one, and whether its
+    threads had units of their own."""
+    net = Sequential(layers, n_inputs=X.shape[1], random_state=0, dtype=settings.pop("dtype"))
+    net.compile(loss="cross_entropy", metrics=["accuracy"], **settings)
+    history = net.fit(X, y, epochs=3, batch_size=110, verbose=0, n_threads=n_threads)
+    return [*net.get_weights(), *map(np.array, history.history.values())], net._network.by_units
+
+
+LAYERS = {
+    "plain": lambda: [Dense(128, "relu"), Dense(10, "softmax")],
+    "penalty": lambda: [
+        Dense(128, "tanh", kernel_regularizer=L2(1e-3)),
+        Dense(64, "relu", kernel_regularizer=L2(1e-3)),
+        Dense(10, "softmax"),
+    ],
+    "keeps sums": lambda: [Dense(128, "gelu"), Dense(48, "gelu"), Dense(10, "softmax")],
+    "one of all units": lambda: [Dense(128, "softmax"), Dense(10, "softmax")],
+    "norm and dropout": lambda: [
+        Dense(128, "relu"),
+        BatchNormalization(),
+        Dropout(0.3),
+        Dense(64, "relu", kernel_constraint=MaxNorm(1.0)),
+        Dense(10, "softmax"),
+    ],
+    "last": lambda: [Dense(128, "softmax")],
+}
+
+
+@needs_openmp
+@pytest.mark.parametrize("kind", ["reals", "bytes", "zeros", "csr"])
+@pytest.mark.parametrize("layers", LAYERS)
+def test_neither_way_of_a_team_changes_a_bit(isa, dtype, layers, kind, way):
+    rng = np.random.default_rng(5)
+    X, y = rng.integers(0, 256, (600, 250)), rng.integers(0, 10, 600)
+    if kind != "reals":
+        X *= rng.random(X.shape) < 0.2
+    X = {
+        "reals": lambda: X.astype(dtype),
+        "bytes": lambda: X.astype(np.uint8),
+        "zeros": lambda: X.astype(dtype),
+        "csr": lambda: pytest.importorskip("scipy.sparse").csr_matrix(X.astype(dtype)),
+    }[kind]()
+    settings = {"dtype": dtype, "optimizer": Adam(1e-4, ema_decay=0.9)}
+    expected, _ = fitted_by_team(1, X, y, LAYERS[layers](), **settings)
+    for n_threads in (2, 4):
+        found, by_units = fitted_by_team(n_threads, X, y, LAYERS[layers](), **settings)
+        assert_bitwise_equal(found, expected, f"{n_threads} threads:")
+        assert by_units == (way == "units") or n_threads > 2
+
+
+@needs_openmp
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: Dense(128, "relu", kernel_constraint=MaxNorm(1.0)),
+        lambda: Dense(128, "relu", bias_regularizer=L2(1e-3)),
+        lambda: Dense(128, "relu", trainable=False),
+        lambda: Dense(16, "relu"),
+    ],
+    ids=["constraint", "bias penalty", "not trained", "few units"],
+)
+def test_first_layers_whose_units_are_not_shared_out(layer):
+    _threads.settle_on("units")
+    try:
+        rng = np.random.default_rng(6)
+        X, y = rng.standard_normal((600, 900)).astype(np.float32), rng.integers(0, 10, 600)
+        layers = lambda: [layer(), Dense(64, "relu"), Dense(10, "softmax")]  # noqa: E731
+        expected, _ = fitted_by_team(1, X, y, layers(), dtype="float32", optimizer="adam")
+        found, by_units = fitted_by_team(2, X, y, layers(), dtype="float32", optimizer="adam")
+        assert not by_units
+        assert_bitwise_equal(found, expected)
+    finally:
+        _threads.settle_on(None)
 
 
 @pytest.mark.parametrize("n_samples", [1, 3, 7, 14, 15, 17, 64, 97, 127])
@@ -322,11 +410,20 @@ def test_show_config_names_the_facts(capsys):
     ("team_rate", "alone_rate"), [(2, 1), (1, 2), (1e-3, 1), (1.03, 1), (1, 1.03)]
 )
 def test_the_faster_way_is_taken(team_rate, alone_rate):
-    """It does nearly all of the work; where neither is clearly faster, the team stays."""
-    teams = _threads.simulated_teams(team_rate, alone_rate, 3000)
-    assert teams[:12] == 8 * [True] + 4 * [False]
-    best = team_rate * 1.05 >= alone_rate
-    assert 0.95 < np.mean(np.array(teams) == best) < 1  # and the other one is tried again
+    """It does nearly all of the work; the team stays where one thread is not faster."""
+    ways = _threads.simulated_ways({"rows": team_rate, "alone": alone_rate}, 3000)
+    assert ways[:12] == 8 * ["rows"] + 4 * ["alone"]
+    best = "rows" if team_rate >= alone_rate else "alone"
+    assert 0.95 < ways.count(best) / len(ways) < 1  # and the other one is tried again
+
+
+@pytest.mark.parametrize("fastest", ["rows", "units", "alone"])
+def test_the_fastest_of_three_ways_is_taken(fastest):
+    rates = {"rows": 1.0, "units": 1.0, "alone": 1.0, fastest: 1.2}
+    ways = _threads.simulated_ways(rates, 3000)
+    assert ways[:16] == 8 * ["rows"] + 4 * ["units"] + 4 * ["alone"]
+    assert ways.count(fastest) / len(ways) > 0.9
+    assert set(ways) == set(rates)
 
 
 @needs_openmp

@@ -69,12 +69,11 @@
 #define TILES_8_BY_3(X) TILES_8_BY(X, 1) TILES_8_BY(X, 2) TILES_8_BY(X, 3)
 
 /* X(n_full, n_lesser, lesser_vecs) for every run of panels that passes at once. */
-#define RUNS_WITH(X, FULL) X(FULL, 1, 1) X(FULL, 1, 2)
-#define RUNS_2_BY_2(X) RUNS_WITH(X, 0) RUNS_WITH(X, 1) RUNS_WITH(X, 2)
-#define RUNS_4_BY_2(X) RUNS_2_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
-#define RUNS_ENDING(X, FULL) X(FULL, 1, 2) X(FULL, 1, 3)
-#define RUNS_2_BY_3(X) \
-    X(0, 1, 1) RUNS_ENDING(X, 0) RUNS_ENDING(X, 1) RUNS_ENDING(X, 2) X(0, 2, 2) X(1, 2, 2)
+#define RUNS_WITH(X, FULL) X(FULL, 1, 1) X(FULL + 1, 0, 0)
+#define RUNS_OF_6_BY_2(X) RUNS_WITH(X, 0) RUNS_WITH(X, 1) RUNS_WITH(X, 2)
+#define RUNS_OF_10_BY_2(X) RUNS_OF_6_BY_2(X) RUNS_WITH(X, 3) RUNS_WITH(X, 4)
+#define RUNS_FROM_3_BY_3(X) X(1, 0, 0) X(1, 1, 2) X(1, 2, 2) X(2, 0, 0) X(2, 1, 2) X(3, 0, 0)
+#define RUNS_OF_9_BY_3(X) X(0, 1, 1) X(0, 1, 2) X(0, 2, 2) X(0, 3, 2) X(0, 4, 2) RUNS_FROM_3_BY_3(X)
 
 /* Copies an element from anywhere, its bytes in reverse if they are swapped. */
 static inline void copy_element(void *to, const char *from, size_t size, int swapped) {

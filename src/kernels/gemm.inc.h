@@ -227,6 +227,16 @@ static void NAME(claim_lines)(size_t n, const void *first, size_t stride) {
     }
 }
 
+static void NAME(bring_columns)(size_t n_rows, const void *const *x_rows__b_i, size_t first_column,
+                                size_t n_columns) {
+    for (size_t b = 0; b < n_rows; b++) {
+        const REAL *x = (const REAL *)x_rows__b_i[b] + first_column;
+        for (size_t c = 0; c < n_columns; c += CACHE_LINE / sizeof(REAL)) {
+            PREFETCH(x + c);
+        }
+    }
+}
+
 static void NAME(transpose_tile)(size_t n_rows, size_t n_columns, const void *src__pp,
                                  size_t src_width, void *dst__pp, size_t dst_width) {
     const REAL *src = (const REAL *)src__pp;

@@ -11,9 +11,6 @@ static FORCE_INLINE size_t NAME(columns_left)(size_t n_columns, int v) {
     return n_columns >= before + LANES ? LANES : (n_columns > before ? n_columns - before : 0);
 }
 
-/* A run of panels passes at once, each of whose vectors has a sum in a register. */
-#define MOST_VECS (RUN_PANELS * PANEL_VECS)
-
 /* The case of a run in a switch. */
 #define RUN(n_full, n_lesser, lesser_vecs) (16 * (n_full) + 4 * (n_lesser) + (lesser_vecs))
 #define RUN_OF(panels) RUN((panels).n_full, (panels).n_lesser, (panels).lesser_vecs)
@@ -32,6 +29,27 @@ static FORCE_INLINE void NAME(add_scaled)(const int n_panels, const int n_vecs, 
     }
 }
 
+/* Four panels side by side are read a few rows of each at a time: with one, it took the hardware
+ * longer to see where they go on. (Three panels, and five of AVX2, are faster row by row.) */
+#define ROWS_AT_ONCE 4
+
+static FORCE_INLINE void NAME(add_rows_of)(const int n_panels, const int n_vecs, const REAL *x,
+                                           const REAL *from, size_t panel_size, vec *sum) {
+    vec xi[ROWS_AT_ONCE];
+    UNROLL
+    for (int r = 0; r < ROWS_AT_ONCE; r++) {
+        xi[r] = vec_set1(x[r]);
+    }
+    UNROLL
+    for (int p = 0; p < n_panels; p++) {
+        UNROLL
+        for (int r = 0; r < ROWS_AT_ONCE; r++) {
+            NAME(add_scaled)(1, n_vecs, xi[r], from + (size_t)p * panel_size + r * n_vecs * LANES,
+                             0, sum + p * n_vecs);
+        }
+    }
+}
+
 static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, const int lesser_vecs,
                                        size_t n_columns, size_t n_inputs, const REAL *x__i,
                                        const REAL *w__pip, const REAL *bias__o, int relu,
@@ -40,12 +58,19 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, con
     const size_t full = n_inputs * PANEL_VECS * LANES;
     const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
     const REAL *w_lesser = w__pip + (size_t)n_full * full;
-    vec sum[MOST_VECS];
+    vec sum[RUN_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
         sum[v] = bias__o ? vec_load(bias__o + v * LANES) : vec_zero();
     }
-    for (size_t i = 0; i < n_inputs; i++) {
+    size_t i = 0;
+    if (n_lesser == 4) {
+        for (; i + ROWS_AT_ONCE <= n_inputs; i += ROWS_AT_ONCE) {
+            NAME(add_rows_of)(n_lesser, lesser_vecs, x__i + i, w_lesser, lesser, sum);
+            w_lesser += ROWS_AT_ONCE * lesser_vecs * LANES;
+        }
+    }
+    for (; i < n_inputs; i++) {
         const vec xi = vec_set1(x__i[i]);
         NAME(add_scaled)(n_full, PANEL_VECS, xi, w__pip, full, sum);
         NAME(add_scaled)(n_lesser, lesser_vecs, xi, w_lesser, lesser, sum + n_in_full);
@@ -61,16 +86,18 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, con
     }
 }
 
+#undef ROWS_AT_ONCE
+
 static void NAME(dense_row)(size_t n_units, size_t n_columns, size_t n_inputs, const void *x__i,
                             const void *w__pip, const void *bias__o, int relu, void *y__o) {
-    const size_t n_vecs = (n_units + LANES - 1) / LANES;
-    size_t n_run;
-    for (size_t first = 0; first < n_vecs; first += n_run) {
-        n_run = cymlp_run_vecs(n_vecs - first, PANEL_VECS, RUN_PANELS);
+    cymlp_panels run, left = cymlp_panels_of((n_units + LANES - 1) / LANES, PANEL_VECS);
+    for (size_t first = 0; cymlp_vecs_of(left, PANEL_VECS);
+         first += cymlp_vecs_of(run, PANEL_VECS), left = cymlp_without(left, run)) {
+        run = cymlp_run_of(left, PANEL_VECS, RUN_VECS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = bias__o ? (const REAL *)bias__o + first * LANES : NULL;
         REAL *y = (REAL *)y__o + first * LANES;
-        switch (RUN_OF(cymlp_panels_of(n_run, PANEL_VECS))) {
+        switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                                   \
     case RUN(FULL, LESSER, VECS):                                                                  \
         NAME(row_run)(FULL, LESSER, VECS, n_columns - first * LANES, n_inputs, (const REAL *)x__i, \

@@ -53,7 +53,7 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
                                             const REAL *w_lesser__pip, size_t lesser,
                                             const REAL *start__o, int relu, REAL *y__o) {
     const int n_vecs = n_full * PANEL_VECS + n_lesser * lesser_vecs;
-    vec sum[MOST_VECS];
+    vec sum[RUN_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
         sum[v] = vec_load(start__o + v * LANES);
@@ -114,18 +114,18 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
     }
 }
 
-static void NAME(sparse_forward)(size_t n_rows, size_t n_units, size_t n_inputs,
+static void NAME(sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_inputs,
                                  const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                  const void *w__pip, const void *bias__o, int relu, void *y__bo,
                                  size_t y_stride) {
-    const size_t n_vecs = (n_units + LANES - 1) / LANES;
-    size_t n_run;
-    for (size_t first = 0; first < n_vecs; first += n_run) {
-        n_run = cymlp_run_vecs(n_vecs - first, PANEL_VECS, RUN_PANELS);
+    cymlp_panels run;
+    for (size_t first = 0; cymlp_vecs_of(panels, PANEL_VECS);
+         first += cymlp_vecs_of(run, PANEL_VECS), panels = cymlp_without(panels, run)) {
+        run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = (const REAL *)bias__o + first * LANES;
         REAL *y = (REAL *)y__bo + first * LANES;
-        switch (RUN_OF(cymlp_panels_of(n_run, PANEL_VECS))) {
+        switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                                \
     case RUN(FULL, LESSER, VECS):                                                               \
         NAME(forward_run)(FULL, LESSER, VECS, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, \
@@ -178,7 +178,7 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesse
                                              size_t delta_stride, int from_g, REAL *g_full__p,
                                              size_t full, REAL *g_lesser__p, size_t lesser) {
     const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
-    vec sum[MOST_VECS];
+    vec sum[RUN_VECS];
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
         sum[v] = from_g ? vec_load(IN_RUN(v)) : vec_zero();
@@ -256,12 +256,12 @@ NAME(gradient_run)(const int n_full, const int n_lesser, const int lesser_vecs, 
     }
 }
 
-static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_input, size_t n_inputs,
-                                  const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
-                                  const uint64_t *rows__ci, const void *delta__bo,
-                                  size_t delta_stride, void *g__pip,
+static void NAME(sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input,
+                                  size_t n_inputs, const void *const *x_rows__b_i,
+                                  cymlp_nonzeros nonzeros, const uint64_t *rows__ci,
+                                  const void *delta__bo, size_t delta_stride, void *g__pip,
                                   const cymlp_sparse_ahead *ahead) {
-    switch (RUN_OF(cymlp_panels_of(n_vecs, PANEL_VECS))) {
+    switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                           \
     case RUN(FULL, LESSER, VECS):                                                          \
         NAME(gradient_run)(FULL, LESSER, VECS, n_rows, first_input, n_inputs, x_rows__b_i, \
@@ -273,6 +273,5 @@ static void NAME(sparse_gradient)(size_t n_rows, size_t n_vecs, size_t first_inp
     }
 }
 
-#undef MOST_VECS
 #undef RUN_OF
 #undef RUN

@@ -40,7 +40,7 @@ static const cymlp_kernels NAME(table) = {
     .item_size = sizeof(REAL),
     .lanes = LANES,
     .panel_vecs = PANEL_VECS,
-    .run_panels = RUN_PANELS,
+    .run_vecs = RUN_VECS,
     .tile_rows = TILE_ROWS,
     .block_rows = BLOCK_ROWS,
     .dense_tile = NAME(dense_tile),
@@ -68,6 +68,7 @@ static const cymlp_kernels NAME(table) = {
     .dropout = NAME(dropout),
     .constrain_columns = NAME(constrain_columns),
     .claim_lines = NAME(claim_lines),
+    .bring_columns = NAME(bring_columns),
     .transpose_tile = NAME(transpose_tile),
     .sum_of_squares = NAME(sum_of_squares),
     .sum_of_abs = NAME(sum_of_abs),
@@ -177,7 +178,7 @@ static const cymlp_kernels NAME(table) = {
 #undef NAME
 #undef TILE_ROWS
 #undef PANEL_VECS
-#undef RUN_PANELS
+#undef RUN_VECS
 #undef FOR_EACH_RUN
 #undef FOR_EACH_TILE
 #undef BLOCK_ROWS

@@ -6,8 +6,8 @@
 #define FOR_EACH_TILE TILES_6_BY_2
 #define BLOCK_ROWS 48
 #define FUSED 1
-#define RUN_PANELS 5
-#define FOR_EACH_RUN RUNS_4_BY_2
+#define RUN_VECS 10
+#define FOR_EACH_RUN RUNS_OF_10_BY_2
 
 #if CYMLP_DOUBLE
 

@@ -30,8 +30,8 @@
 #define FOR_EACH_TILE TILES_4_BY_2
 #define BLOCK_ROWS 48
 #define FUSED 0
-#define RUN_PANELS 3
-#define FOR_EACH_RUN RUNS_2_BY_2
+#define RUN_VECS 6
+#define FOR_EACH_RUN RUNS_OF_6_BY_2
 #define LANES (16 / (int)sizeof(REAL))
 
 #ifdef __GNUC__

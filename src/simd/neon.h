@@ -6,8 +6,8 @@
 #define FOR_EACH_TILE TILES_8_BY_3
 #define BLOCK_ROWS 64
 #define FUSED 1
-#define RUN_PANELS 3
-#define FOR_EACH_RUN RUNS_2_BY_3
+#define RUN_VECS 9
+#define FOR_EACH_RUN RUNS_OF_9_BY_3
 
 #if CYMLP_DOUBLE
 

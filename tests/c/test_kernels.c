@@ -146,9 +146,12 @@ static size_t whole_vecs(size_t n) { return (n + k->lanes - 1) / k->lanes * k->l
 
 /* The columns of the panel that begins with column `first` of a matrix. */
 static size_t panel_width(size_t n_columns, size_t first) {
-    const size_t left = (whole_vecs(n_columns) - first) / k->lanes, most = k->panel_vecs;
-    const size_t vecs = left < most ? left : left == most + 1 && most > 2 ? left / 2 : most;
-    return vecs * k->lanes;
+    const size_t n_vecs = whole_vecs(n_columns) / k->lanes, most = k->panel_vecs;
+    const size_t left = n_vecs - first / k->lanes;
+    if (most > 2 && (n_vecs == 8 || left == most + 1)) {
+        return 2 * k->lanes;
+    }
+    return (left < most ? left : most) * k->lanes;
 }
 
 /* Where the element (row, column) of a matrix stands in its panels. */
@@ -266,7 +269,7 @@ static void test_nan_through_relu(void) {
 
 /* Sizes around the edges of vectors, panels and runs of panels. */
 static size_t units_around(size_t n) {
-    const size_t panel = k->panel_vecs * k->lanes, run = k->run_panels * panel;
+    const size_t panel = k->panel_vecs * k->lanes, run = k->run_vecs * k->lanes;
     const size_t sizes[] = {1,
                             k->lanes - 1,
                             k->lanes,
@@ -280,7 +283,9 @@ static size_t units_around(size_t n) {
                             run + 1,
                             run + panel + k->lanes + 1,
                             3 * panel + 1 - k->lanes,
+                            3 * panel + 1,
                             4 * panel + 1,
+                            8 * k->lanes,
                             2 * run + 1};
     return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
 }
@@ -434,6 +439,16 @@ static void test_column_sum(void) {
 }
 
 /* Hints change nothing, whatever the address. */
+static void test_bring_columns(void) {
+    const size_t n_inputs = 70;
+    now("bring_columns");
+    input_rows(3, n_inputs);
+    k->bring_columns(3, row_pointers, 5, n_inputs - 5);
+    k->bring_columns(3, row_pointers, 0, 0);
+    k->bring_columns(0, NULL, 0, n_inputs);
+    done();
+}
+
 static void test_claim_lines(void) {
     char bytes[5 * 64] = "kept";
     now("claim_lines");
@@ -601,8 +616,8 @@ static void test_sparse_forward(void) {
                     nonzeros.starts__bw = starts;
                     memset(y, 0xff, n_rows * stride * k->item_size);
                 }
-                k->sparse_forward(n_rows, n_units, n_inputs, row_pointers, nonzeros, w, bias, relu,
-                                  y, stride);
+                k->sparse_forward(n_rows, cymlp_panels_of(columns / k->lanes, k->panel_vecs),
+                                  n_inputs, row_pointers, nonzeros, w, bias, relu, y, stride);
                 for (size_t b = 0; b < n_rows; b++) {
                     for (size_t o = 0; o < columns; o++) {
                         const size_t j = b * stride + o;
@@ -646,9 +661,67 @@ static void test_turn_nonzeros(void) {
     }
 }
 
+/* Some panels of a layer at once: what the others' units have stays as it is. */
+static void sparse_forward_of_some_panels(size_t n_vecs) {
+    const size_t columns = n_vecs * k->lanes, n_inputs = 70;
+    const cymlp_panels all = cymlp_panels_of(n_vecs, k->panel_vecs);
+    const cymlp_nonzeros nonzeros = {bits, NULL, MOST_WORDS};
+    const size_t n_rows = 3, n_panels = all.n_full + all.n_lesser;
+    for (size_t first = 0; first < n_panels; first++) {
+        for (size_t stop = first + 1; stop <= n_panels; stop++) {
+            void *w = panels(n_inputs, columns), *bias = matrix(1, columns, columns, -1, 1);
+            void *y = array(n_rows * columns), *expected = array(n_rows * columns);
+            const cymlp_panels before = {first < all.n_full ? first : all.n_full,
+                                         first < all.n_full ? 0 : first - all.n_full,
+                                         all.lesser_vecs};
+            const cymlp_panels end = {stop < all.n_full ? stop : all.n_full,
+                                      stop < all.n_full ? 0 : stop - all.n_full, all.lesser_vecs};
+            const size_t begin = cymlp_vecs_of(before, k->panel_vecs) * k->lanes;
+            const size_t behind = cymlp_vecs_of(end, k->panel_vecs) * k->lanes;
+            now("sparse_forward of %zu vectors, panels %zu to %zu", n_vecs, first, stop);
+            input_rows(n_rows, n_inputs);
+            thin_out(n_rows, n_inputs);
+            list_nonzeros(n_rows, n_inputs);
+            memset(y, 0, n_rows * columns * k->item_size);
+            by_tiles(n_rows, columns, n_inputs, w, bias, 1, expected, columns);
+            k->sparse_forward(n_rows, cymlp_without(end, before), n_inputs, row_pointers, nonzeros,
+                              element(w, n_inputs * begin), element(bias, begin), 1,
+                              element(y, begin), columns);
+            for (size_t j = 0; j < n_rows * columns; j++) {
+                const int is_own = j % columns >= begin && j % columns < behind;
+                EXPECT(get(y, j) == (is_own ? get(expected, j) : 0), "other than expected", j);
+            }
+            done();
+        }
+    }
+}
+
+static void test_sparse_forward_of_some_panels(void) {
+    sparse_forward_of_some_panels(5);
+    sparse_forward_of_some_panels(8);
+    sparse_forward_of_some_panels(16);
+}
+
+/* Runs follow each other to the last panel. */
+static void test_runs(void) {
+    for (size_t n_vecs = 1; n_vecs < 100; n_vecs++) {
+        cymlp_panels left = cymlp_panels_of(n_vecs, k->panel_vecs), run;
+        now("runs of %zu vectors", n_vecs);
+        EXPECT(cymlp_vecs_of(left, k->panel_vecs) == n_vecs, "vectors", n_vecs);
+        for (; cymlp_vecs_of(left, k->panel_vecs); left = cymlp_without(left, run)) {
+            run = cymlp_run_of(left, k->panel_vecs, k->run_vecs);
+            const size_t vecs = cymlp_vecs_of(run, k->panel_vecs);
+            EXPECT(vecs > 0 && vecs <= k->run_vecs, "vectors of a run", vecs);
+            EXPECT(!run.n_lesser || run.n_full == left.n_full, "lesser panels first", vecs);
+        }
+        done();
+    }
+}
+
 static void test_sparse_gradient(void) {
     const size_t rows[] = {1, 64, 67, 130};
-    for (size_t n_vecs = 1; n_vecs <= k->run_panels * k->panel_vecs; n_vecs++) {
+    for (size_t n_vecs = 1; n_vecs <= k->run_vecs; n_vecs++) {
+        const cymlp_panels run = cymlp_panels_of(n_vecs, k->panel_vecs);
         for (int packed = 0; packed < 2; packed++) {
             const size_t n_rows = rows[n_vecs % 4], first = n_vecs % 2 * k->block_rows;
             const size_t n_inputs = n_vecs % 3 ? k->block_rows : 5, all = first + n_inputs;
@@ -675,8 +748,8 @@ static void test_sparse_gradient(void) {
             if (packed) {
                 leave_zeros_out(n_kept, all);
             }
-            k->sparse_gradient(n_kept, n_vecs, first, n_inputs, row_pointers, nonzeros, turned,
-                               delta, stride, g, &ahead);
+            k->sparse_gradient(n_kept, run, first, n_inputs, row_pointers, nonzeros, turned, delta,
+                               stride, g, &ahead);
             for (size_t j = 0; j < n_inputs * width; j++) {
                 expect_near(get(g, in_panels(n_inputs, width, j / width, j % width)), sums[j],
                             (wide)n_kept * eps * sizes[j], packed ? "g of packed rows" : "g", j);
@@ -2014,10 +2087,13 @@ static void (*const tests[])(void) = {
     test_gradient_tile,
     test_column_sum,
     test_claim_lines,
+    test_bring_columns,
     test_transpose_tile,
     test_convert,
     test_find_nonzeros,
     test_sparse_forward,
+    test_sparse_forward_of_some_panels,
+    test_runs,
     test_turn_nonzeros,
     test_sparse_gradient,
     test_sum_of_squares,
