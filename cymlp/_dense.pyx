@@ -380,7 +380,7 @@ cdef void update_block(
     cdef Py_ssize_t p, t, count, column, width, offset
     cdef Py_ssize_t left_stride = tile_rows, right_stride = delta_stride
     cdef Py_ssize_t next_strip = n_rows * tile_rows * item
-    cdef Py_ssize_t next_row = 0, row, n_tiles = 0, tile = 0
+    cdef Py_ssize_t row = 0, rows_per_tile = 0  # of the next block, which are asked for
     cdef Py_ssize_t next_block = block.first + block.n_rows
     cdef Py_ssize_t n_next = min(<Py_ssize_t> kernels.block_rows, block.kernel_rows - next_block)
     cdef const char* left = scratch + TILE_BYTES
@@ -394,7 +394,9 @@ cdef void update_block(
     else:
         kernels.pack_block(
             n_rows, block.n_rows, inputs.rows__b_i, block.first, scratch + TILE_BYTES)
-        n_tiles = ceil_div(block.n_rows, tile_rows) * (last_of(&block.panels, some) - some.start)
+        if n_next > 0:
+            count = ceil_div(block.n_rows, tile_rows)
+            rows_per_tile = ceil_div(n_rows, count * (last_of(&block.panels, some) - some.start))
     for p in range(some.start, last_of(&block.panels, some)):
         column = first_column(&block.panels, p)
         width = panel_width(&block.panels, p)
@@ -410,11 +412,10 @@ cdef void update_block(
             ahead = ahead_of(
                 &layer.kernel, offset, count * width * item,
                 next_delta(&block.panels, some, p, t * CACHE_LINE // item))
-            if n_tiles > 0 and n_next > 0:
-                tile += 1
-                row, next_row = next_row, n_rows * tile // n_tiles
+            if rows_per_tile > 0 and row < n_rows:
                 kernels.bring_columns(
-                    next_row - row, inputs.rows__b_i + row, next_block, n_next)
+                    min(rows_per_tile, n_rows - row), inputs.rows__b_i + row, next_block, n_next)
+                row += rows_per_tile
             kernels.gradient_tile(
                 count, width, n_rows, left + t * next_strip, left_stride, right + column * item,
                 right_stride, scratch, &ahead)

@@ -27,7 +27,7 @@ from cymlp._dense cimport (
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
 from cymlp._ops cimport (
     OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
-    copy_samples)
+    copy_samples, has_penalty)
 from cymlp._program cimport (
     CHUNK_ROWS, Program, cymlp_flush_denormals, cymlp_restore_denormals, propagate,
     raise_pending_signal, share)
@@ -234,7 +234,7 @@ cdef double penalty(Program program, double batch_weight):
     cdef double out = 0
     for k in range(program.n_ops):
         op = &program.ops[k]
-        if op.kind == OP_DENSE:
+        if has_penalty(op):
             for index in range(n_items(&op.dense)):
                 for p in range(n_norms(&op.dense, index)):
                     norms = dense_norms(&op.dense, index, p)

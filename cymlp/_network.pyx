@@ -601,7 +601,7 @@ cdef class Network(Updates):
         cdef Batch* next
         cdef bint by_units = run.by_units and team > 1, pause = False
         cdef double penalty
-        cdef int turn = 0, turn_of_batch = 0
+        cdef int turn = 0
         cdef uint64_t denormals = cymlp_flush_denormals()
         if thread == 0:
             run.denormals = denormals
@@ -619,8 +619,7 @@ cdef class Network(Updates):
             steps += 1
             next = NULL
             if batch.first + batch.n_rows < run.samples.n_rows:
-                turn_of_batch ^= 1
-                next = &batches[turn_of_batch]
+                next = &batches[batch == &batches[0]]
             if thread == 0:
                 take_step(&self.stepper, steps, &run.step)
                 if run.by_count:

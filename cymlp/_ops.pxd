@@ -108,6 +108,12 @@ cdef inline Py_ssize_t op_items(const Op* op) noexcept nogil:
     return 2 if has_norm(op) else 0  # gamma, beta
 
 
+cdef inline bint has_penalty(const Op* op) noexcept nogil:
+    return op.kind == OP_DENSE and (
+        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0
+        or op.dense.bias_penalty.l1 != 0 or op.dense.bias_penalty.l2 != 0)
+
+
 # How many norms an update leaves: those of an item's panels follow each other.
 cdef inline Py_ssize_t op_norms(const Op* op) noexcept nogil:
     return n_items(&op.dense) * n_panels(&op.dense) if op.kind == OP_DENSE else 0

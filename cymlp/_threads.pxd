@@ -42,7 +42,7 @@ cdef struct TeamWatch:
     int stage               # a Stage
     int way                 # under way
     int best                # what was fastest
-    double[3] rate          # most work per second when a way was tried
+    double[N_WAYS] rate     # most work per second when a way was tried
     double seconds          # that the stage under way has taken, and stretches of work
     int stretches
     double settled_for      # how long what was fastest is taken without another trial

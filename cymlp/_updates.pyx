@@ -15,8 +15,8 @@ from cymlp._dense cimport (
     n_norms, n_panels, panels_of_thread, penalty_of, piece_rows)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
-    OP_DENSE, Op, item_parameters, norm_apply, norm_gradient_squares, norm_move_averages,
-    norm_update, op_items, op_norms, uses_batch)
+    OP_DENSE, Op, has_penalty, item_parameters, norm_apply, norm_gradient_squares,
+    norm_move_averages, norm_update, op_items, op_norms, uses_batch)
 from cymlp._passes cimport wait_for_team
 from cymlp._steps cimport array_scale, clips_norms, global_scale
 from cymlp._threads cimport cymlp_now, free_balance, note_rate, share_of
@@ -59,12 +59,6 @@ cdef inline Py_ssize_t rows_before(
     if op.kind == OP_DENSE and not whole:
         step = min(step, piece_rows(op.dense.kernels))
     return min(n_rows, step * <Py_ssize_t> floor(end * n_rows / step + 0.5))
-
-
-cdef inline bint has_penalty(const Op* op) noexcept nogil:
-    return op.kind == OP_DENSE and (
-        op.dense.kernel_penalty.l1 != 0 or op.dense.kernel_penalty.l2 != 0
-        or op.dense.bias_penalty.l1 != 0 or op.dense.bias_penalty.l2 != 0)
 
 
 cdef inline bint is_whole(const Op* op) noexcept nogil:

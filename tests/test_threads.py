@@ -197,18 +197,23 @@ def test_neither_way_of_a_team_changes_a_bit(isa, dtype, layers, kind, way):
     ],
     ids=["constraint", "bias penalty", "not trained", "few units"],
 )
-def test_first_layers_whose_units_are_not_shared_out(layer):
-    _threads.settle_on("units")
-    try:
-        rng = np.random.default_rng(6)
-        X, y = rng.standard_normal((600, 900)).astype(np.float32), rng.integers(0, 10, 600)
-        layers = lambda: [layer(), Dense(64, "relu"), Dense(10, "softmax")]  # noqa: E731
-        expected, _ = fitted_by_team(1, X, y, layers(), dtype="float32", optimizer="adam")
-        found, by_units = fitted_by_team(2, X, y, layers(), dtype="float32", optimizer="adam")
-        assert not by_units
-        assert_bitwise_equal(found, expected)
-    finally:
-        _threads.settle_on(None)
+@pytest.mark.parametrize("way", ["units"], indirect=True)
+def test_first_layers_whose_units_are_not_shared_out(layer, way):
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((600, 900)).astype(np.float32), rng.integers(0, 10, 600)
+    expected, found = (
+        fitted_by_team(
+            n_threads,
+            X,
+            y,
+            [layer(), Dense(64, "relu"), Dense(10, "softmax")],
+            dtype="float32",
+            optimizer="adam",
+        )
+        for n_threads in (1, 2)
+    )
+    assert not found[1]
+    assert_bitwise_equal(found[0], expected[0])
 
 
 @pytest.mark.parametrize("n_samples", [1, 3, 7, 14, 15, 17, 64, 97, 127])
