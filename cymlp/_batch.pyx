@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cymlp._arrays cimport PyArray_DATA, PyArrayObject
-from cymlp._dense cimport all_inputs, ceil_div
+from cymlp._dense cimport all_inputs, ceil_div, zeros_pay
 from cymlp._kernels import element
 
 from cymlp._kernels cimport CYMLP_SINGLE, CYMLP_WIDE
@@ -17,13 +17,12 @@ cdef enum:
     PIECE = 64                      # inputs of a row that are converted to be counted
     DENSITY_ROWS = 8                # of a batch, that its zeros are looked for in
 
-# Inputs that a first layer must have for its zeros to be looked for, units that it must have more
-# than, and the share of non-zeros below which it is faster to multiply only these, where the layer
-# has at least SPARSE_UNITS: the crossover that benchmarks/ablations.py measures.
+# Inputs that a first layer must have for its zeros to be looked for, and units that it must have
+# more than. Where its units fill fewer vectors than SPARSE_VECTORS, fewer inputs may be other than
+# zero than zeros_pay says: each addition then waits for the one before.
 cdef Py_ssize_t SPARSE_INPUTS = 64
 cdef Py_ssize_t DENSE_UNITS = 16
-cdef double SPARSE_SHARE = 0.38
-cdef double SPARSE_UNITS = 64
+cdef double SPARSE_VECTORS = 5.25
 
 
 cdef double total_weight(
@@ -105,7 +104,7 @@ cdef double first_layer_cost(
     cdef double share, limit
     if n_units == 0:
         return 1
-    limit = SPARSE_SHARE * min(1.0, n_units / SPARSE_UNITS)
+    limit = zeros_pay.samples * min(1.0, n_units / (SPARSE_VECTORS * kernels.lanes))
     if samples.format == NONZEROS:
         share = samples.row_starts[samples.n_rows] / (
             <double> samples.n_rows * samples.n_inputs)

@@ -80,6 +80,11 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     return (n + size - 1) // size
 
 
+cdef inline Py_ssize_t n_words_of(const KernelTable* kernels, Py_ssize_t n_inputs) noexcept nogil:
+    """Words that tell which inputs of a row are not zero."""
+    return ceil_div(n_inputs, kernels.block_rows)
+
+
 cdef inline Py_ssize_t padded_size(Py_ssize_t n_columns, Py_ssize_t lanes) noexcept nogil:
     """Columns of a matrix in panels: whole vectors."""
     return ceil_div(n_columns, lanes) * lanes
@@ -223,8 +228,33 @@ cdef void dense_forward_panels(
 # delta_below = delta kernel^T, or += it where `adds`; in whole vectors, zeros past the end. The
 # gate is dense_tile's.
 cdef void dense_propagate(
-    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
-    const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
+    const Dense* layer, Py_ssize_t n_rows, Inputs deltas, bint adds, const char* gate__bi,
+    char* delta_below__bi, Py_ssize_t stride_below) noexcept nogil
+
+# The shares of numbers other than zero below which it pays to multiply these alone.
+cdef struct ZerosPay:
+    double samples                  # in all products of the first layer
+    double products                 # of weights and what a layer has made
+    double gradients                # of such weights
+
+
+cdef ZerosPay zeros_pay
+
+# Whether a product of so many inputs, made by another layer, for so many units is worth looking
+# for zeros among the inputs.
+cdef bint may_leave_zeros_out(
+    const KernelTable* kernels, Py_ssize_t n_inputs, Py_ssize_t n_units) noexcept nogil
+
+# Looks which inputs of some rows are not zero, counts those of each row, unless counts is NULL, and
+# has only these multiplied where that takes less time. The results are the same.
+cdef Inputs find_zeros(
+    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
+    uint64_t* bits__bw, Py_ssize_t* counts__b) noexcept nogil
+
+# The same for a gradient, of what has been found already.
+cdef Inputs known_zeros(
+    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
+    const uint64_t* bits__bw, const Py_ssize_t* counts__b) noexcept nogil
 
 # Updates a part of an item, whole pieces, by its gradient, the sum of x^T delta or delta over the
 # rows of the batch. delta's rows hold whole vectors. `norms`, unless NULL, are set to those of what

@@ -12,12 +12,13 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from cymlp._kernels cimport (
-    Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, cymlp_panels_of,
-    cymlp_run_of, cymlp_without, kernel_table, optimizer_step)
+    Across, Ahead, Next, SparseAhead, CYMLP_GRADIENT, CYMLP_N_SLOTS, CYMLP_RELU, cymlp_panels_of,
+    cymlp_run_of, cymlp_vecs_of, cymlp_without, kernel_table, optimizer_step)
 from cymlp._kernels cimport Panels as VectorPanels
 
 cdef enum:
     CACHE_LINE = 64
+    MOST_ACROSS = 32                # vectors of a block's rows
 
 # Bytes of a row of inputs that the forward pass takes at once.
 cdef Py_ssize_t STRETCH_BYTES = 4096
@@ -29,6 +30,14 @@ cdef Py_ssize_t STRETCH_BYTES = 4096
 # and 10 (32).
 cdef Py_ssize_t NARROW_UNITS = 10
 cdef Py_ssize_t NARROW_SHAPE = 3
+
+# Where benchmarks/ablations.py finds that it takes as long to leave zeros out as to multiply them.
+cdef ZerosPay MEASURED = ZerosPay(samples=0.5, products=0.65, gradients=0.6)
+
+# What a layer has made, and its deltas, are looked at for zeros where they are at least so many and
+# are multiplied with the weights of as many units or more vectors of them.
+cdef Py_ssize_t FEWEST_MADE = 64
+cdef Py_ssize_t FEWEST_VECTORS = 8
 
 cdef Penalty NO_PENALTY = Penalty(l1=0, l2=0, per_batch=False)
 
@@ -42,13 +51,17 @@ cdef bint is_narrow(Py_ssize_t n_inputs, Py_ssize_t n_units) noexcept nogil:
 
 cdef Py_ssize_t scratch_size(const KernelTable* kernels, Py_ssize_t n_rows) noexcept nogil:
     cdef Py_ssize_t strips = kernels.block_rows * n_rows * kernels.item_size
-    cdef Py_ssize_t turned = ceil_div(n_rows, 64) * 64 * sizeof(uint64_t)
-    return max(TILE_BYTES + strips, turned + run_bytes(kernels))
+    return max(TILE_BYTES, run_bytes(kernels) + turned_bytes(n_rows)) + strips
 
 
 cdef inline Py_ssize_t run_bytes(const KernelTable* kernels) noexcept nogil:
     """Bytes of a block's gradient in a run of panels."""
     return kernels.block_rows * kernels.run_vecs * kernels.lanes * kernels.item_size
+
+
+cdef inline Py_ssize_t turned_bytes(Py_ssize_t n_rows) noexcept nogil:
+    """Bytes of the non-zeros of a block, by input."""
+    return ceil_div(n_rows, 64) * 64 * <Py_ssize_t> sizeof(uint64_t)
 
 
 # The columns of a matrix in panels: whole ones and lesser ones, as cymlp_panels has their vectors.
@@ -204,7 +217,7 @@ cdef void dense_forward_panels(
         layer.kernels.sparse_forward(
             n_rows, in_vectors(layer.kernels, &panels, some), layer.n_inputs, inputs.rows__b_i,
             inputs.nonzeros, layer.kernel.values + layer.n_inputs * at, layer.bias.values + at,
-            relu, y__bo + at, y_stride)
+            False, relu, y__bo + at, y_stride)
     else:
         tiles_forward(
             layer.kernels, some, n_rows, layer.n_inputs, layer.n_units, inputs.rows__b_i,
@@ -212,13 +225,60 @@ cdef void dense_forward_panels(
 
 
 cdef void dense_propagate(
-    const Dense* layer, Py_ssize_t n_rows, const void* const* delta_rows__b_o, bint adds,
-    const char* gate__bi, char* delta_below__bi, Py_ssize_t stride_below
+    const Dense* layer, Py_ssize_t n_rows, Inputs deltas, bint adds, const char* gate__bi,
+    char* delta_below__bi, Py_ssize_t stride_below
 ) noexcept nogil:
-    tiles_forward(
-        layer.kernels, all_panels(), n_rows, layer.n_units, layer.n_inputs,
-        delta_rows__b_o, layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False,
-        adds, gate__bi, delta_below__bi, stride_below, True)
+    cdef Panels panels
+    if deltas.nonzeros.bits__bw == NULL:
+        tiles_forward(
+            layer.kernels, all_panels(), n_rows, layer.n_units, layer.n_inputs, deltas.rows__b_i,
+            layer.kernel.values if layer.is_narrow else layer.transposed, NULL, False, adds,
+            gate__bi, delta_below__bi, stride_below, True)
+        return
+    panels = panels_of(layer.kernels, layer.n_inputs)
+    layer.kernels.sparse_forward(
+        n_rows, in_vectors(layer.kernels, &panels, all_panels()), layer.n_units, deltas.rows__b_i,
+        deltas.nonzeros, layer.transposed, NULL, adds, False, delta_below__bi, stride_below)
+    if gate__bi != NULL:
+        layer.kernels.activate_backward[<int> CYMLP_RELU](
+            n_rows, layer.n_inputs, 0, gate__bi, stride_below, delta_below__bi, stride_below)
+
+
+cdef bint may_leave_zeros_out(
+    const KernelTable* kernels, Py_ssize_t n_inputs, Py_ssize_t n_units
+) noexcept nogil:
+    return (n_inputs >= FEWEST_MADE
+            and n_units >= FEWEST_VECTORS * <Py_ssize_t> kernels.lanes)
+
+
+cdef Inputs find_zeros(
+    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
+    uint64_t* bits__bw, Py_ssize_t* counts__b
+) noexcept nogil:
+    cdef Py_ssize_t n_words = n_words_of(kernels, n_inputs), b, count, total = 0
+    for b in range(n_rows):
+        count = kernels.find_nonzeros(
+            1, n_inputs, inputs.rows__b_i + b, bits__bw + b * n_words, n_words)
+        total += count
+        if counts__b != NULL:
+            counts__b[b] = count
+    if total < zeros_pay.products * n_rows * n_inputs:
+        inputs.nonzeros.bits__bw, inputs.nonzeros.stride = bits__bw, n_words
+    return inputs
+
+
+cdef Inputs known_zeros(
+    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
+    const uint64_t* bits__bw, const Py_ssize_t* counts__b
+) noexcept nogil:
+    cdef Py_ssize_t b, total = 0
+    for b in range(n_rows):
+        total += counts__b[b]
+    if total < zeros_pay.gradients * n_rows * n_inputs:
+        inputs.nonzeros.bits__bw = bits__bw
+        inputs.nonzeros.stride = n_words_of(kernels, n_inputs)
+        inputs.next_rows__b = inputs.rows__b_i  # of which nothing is brought
+    return inputs
 
 
 # Rows of a kernel that an update takes at once, all of one word of non-zeros.
@@ -246,19 +306,17 @@ cdef inline Py_ssize_t offset_of(
     return (before + in_panel) * <Py_ssize_t> layer.kernels.item_size
 
 
-# Where one vector of a kernel's rows, from `row` on, stands in the transposed copy.
-cdef struct Across:
-    char* first                     # of column 0
-    Py_ssize_t stride               # elements from one column to the next
-
-
-cdef inline Across across_of(const Dense* layer, Py_ssize_t row) noexcept nogil:
+cdef inline Across across_of(
+    const Dense* layer, Py_ssize_t row, Py_ssize_t unit
+) noexcept nogil:
+    """Where one vector of a kernel's rows stands in the transposed copy, from a unit on."""
     cdef Across across
     cdef Panels panels = panels_of(layer.kernels, layer.n_inputs)
+    cdef Py_ssize_t item = layer.kernels.item_size
     cdef Py_ssize_t q = panel_at(&panels, row), column = first_column(&panels, q)
-    across.stride = panel_width(&panels, q)
+    across.stride = panel_width(&panels, q) * item
     across.first = layer.transposed + (
-        layer.n_units * column + row - column) * <Py_ssize_t> layer.kernels.item_size
+        layer.n_units * column + row - column) * item + unit * <Py_ssize_t> across.stride
     return across
 
 
@@ -274,10 +332,10 @@ cdef void transpose_block(const Dense* layer, const Block* block, Py_ssize_t p) 
     cdef Across across
     for t in range(ceil_div(block.n_rows, lanes)):
         row = t * lanes
-        across = across_of(layer, block.first + row)
+        across = across_of(layer, block.first + row, first)
         kernels.transpose_tile(
             min(lanes, block.n_rows - row), n_columns, values + row * width * item, width,
-            across.first + first * across.stride * item, across.stride)
+            across.first, across.stride // <size_t> item)
 
 
 cdef inline void claim_transposed(
@@ -288,15 +346,14 @@ cdef inline void claim_transposed(
     Tiles of some rows lie side by side in a vector of the copy: each takes a part of its columns.
     """
     cdef const KernelTable* kernels = layer.kernels
-    cdef Py_ssize_t lanes = kernels.lanes, item = kernels.item_size, tile = kernels.tile_rows
+    cdef Py_ssize_t lanes = kernels.lanes, tile = kernels.tile_rows
     cdef Py_ssize_t first = first_column(&block.panels, p)
     cdef Py_ssize_t n_columns = min(panel_width(&block.panels, p), layer.n_units - first)
     cdef Py_ssize_t inside = row % lanes
     cdef Py_ssize_t start = n_columns * inside // lanes
     cdef Py_ssize_t stop = n_columns * min(lanes, inside + tile) // lanes
-    cdef Across across = across_of(layer, block.first + row - inside)
-    kernels.claim_lines(
-        stop - start, across.first + (first + start) * across.stride * item, across.stride * item)
+    cdef Across across = across_of(layer, block.first + row - inside, first + start)
+    kernels.claim_lines(stop - start, across.first, across.stride)
 
 
 cdef void dense_constrain(
@@ -393,7 +450,8 @@ cdef void update_block(
         right, right_stride = <const char*> inputs.rows__b_i[0], inputs.stride
     else:
         kernels.pack_block(
-            n_rows, block.n_rows, inputs.rows__b_i, block.first, scratch + TILE_BYTES)
+            n_rows, block.n_rows, inputs.rows__b_i, inputs.nonzeros, block.first,
+            scratch + TILE_BYTES)
         if n_next > 0:
             count = ceil_div(block.n_rows, tile_rows)
             rows_per_tile = ceil_div(n_rows, count * (last_of(&block.panels, some) - some.start))
@@ -435,25 +493,42 @@ cdef void update_block_sparse(
     cdef const Panels* panels = &block.panels
     cdef Py_ssize_t item = kernels.item_size
     cdef uint64_t* turned = <uint64_t*> (scratch + run_bytes(kernels))
-    cdef Py_ssize_t p, first_lesser, column, offset, count, stop = some.start
+    cdef char* strips = NULL
+    cdef Py_ssize_t p, t, first_lesser, column, offset, count, stop = some.start
     cdef VectorPanels run, left = in_vectors(kernels, panels, some)
     cdef SparseAhead ahead
+    cdef Across[MOST_ACROSS] across
+    cdef bint transposes = layer.transposed != NULL and not keeps_gradient(optimizer)
+    ahead.across__t, ahead.n_across = across, 0
+    if (inputs.nonzeros.starts__bw != NULL
+            or cymlp_vecs_of(left, kernels.panel_vecs) > kernels.run_vecs):
+        # Several runs come back to the inputs, or these would have to be looked for.
+        strips = scratch + run_bytes(kernels) + turned_bytes(n_rows)
+        kernels.pack_block(
+            n_rows, block.n_rows, inputs.rows__b_i, inputs.nonzeros, block.first, strips)
     ahead.rows__b, ahead.start = inputs.next_rows__b, block.first * inputs.next_item
     kernels.turn_nonzeros(
         n_rows, block.first // <Py_ssize_t> kernels.block_rows, inputs.nonzeros, turned)
     turned += block.first % <Py_ssize_t> kernels.block_rows
     ahead.n_bytes = block.n_rows * inputs.next_item
-    ahead.w_panel = layer.n_inputs * panels.full_width * item
+    ahead.full_panel = layer.n_inputs * panels.full_width * item
     while stop < last_of(panels, some):
         run = cymlp_run_of(left, kernels.panel_vecs, kernels.run_vecs)
         left = cymlp_without(left, run)
         p, first_lesser = stop, stop + <Py_ssize_t> run.n_full
         stop = first_lesser + <Py_ssize_t> run.n_lesser
         column = first_column(panels, p)
-        ahead.w_full = layer.kernel.values + offset_of(layer, block, p)
-        ahead.w_lesser = layer.kernel.values + offset_of(layer, block, min(first_lesser, stop - 1))
+        lines_of(&layer.kernel, offset_of(layer, block, p), ahead.full)
+        lines_of(
+            &layer.kernel, offset_of(layer, block, min(first_lesser, stop - 1)), ahead.lesser)
+        if transposes:
+            ahead.n_across = min(
+                <Py_ssize_t> cymlp_vecs_of(run, kernels.panel_vecs) * <Py_ssize_t> kernels.lanes,
+                layer.n_units - column)
+            for t in range(ceil_div(block.n_rows, kernels.lanes)):
+                across[t] = across_of(layer, block.first + t * <Py_ssize_t> kernels.lanes, column)
         kernels.sparse_gradient(
-            n_rows, run, block.first, block.n_rows, inputs.rows__b_i, inputs.nonzeros, turned,
+            n_rows, run, block.first, block.n_rows, inputs.rows__b_i, strips, turned,
             delta__bo + column * item, delta_stride, scratch, &ahead)
         ahead.n_bytes = 0
         for p in range(p, stop):
@@ -466,8 +541,19 @@ cdef void update_block_sparse(
                 kernels, &layer.kernel, offset, count,
                 scratch + (first_column(panels, p) - column) * block.n_rows * item, optimizer,
                 step)
-            if layer.transposed != NULL and not keeps_gradient(optimizer):
+            if transposes:
                 transpose_block(layer, block, p)
+
+
+cdef inline void lines_of(
+    const Parameters* parameters, Py_ssize_t offset, const char** line
+) noexcept nogil:
+    """Where an update of parameters will read and write."""
+    cdef int s
+    line[0] = parameters.values + offset
+    for s in range(2):
+        line[1 + s] = (
+            parameters.slots[s] if parameters.slots[s] != NULL else parameters.values) + offset
 
 
 cdef inline Ahead ahead_of(
@@ -475,9 +561,7 @@ cdef inline Ahead ahead_of(
 ) noexcept nogil:
     """What an update of some bytes of parameters will read, and a part of the next deltas."""
     cdef Ahead ahead
-    ahead.line[0] = parameters.values + offset
-    ahead.line[1] = at(parameters.slots[0], offset)
-    ahead.line[2] = at(parameters.slots[1], offset)
+    lines_of(parameters, offset, ahead.line)
     ahead.n_lines = ceil_div(n_bytes, CACHE_LINE)
     ahead.delta_offset = delta_offset
     return ahead
@@ -681,6 +765,23 @@ def _check(x, others):
             raise ValueError("the columns of each array must be contiguous")
 
 
+def leave_zeros_out(below=None):
+    """Leave zeros out wherever the share of other numbers is less, instead of where that pays.
+
+    Parameters
+    ----------
+    below : float, optional
+        0: all are multiplied. None: to where it pays.
+    """
+    global zeros_pay
+    zeros_pay = MEASURED
+    if below is not None:
+        zeros_pay.samples = zeros_pay.products = zeros_pay.gradients = below
+
+
+leave_zeros_out()
+
+
 def forward(
     x, kernel, bias, int activation, *, double alpha=0.0, isa=None, int n_threads=1,
     bint narrow=False
@@ -770,8 +871,8 @@ def propagate(
     for t in prange(ceil_div(n_rows, tile), nogil=True, num_threads=n_threads, schedule="static"):
         count = min(tile, n_rows - t * tile)
         dense_propagate(
-            layer, count, operand.rows + t * tile, False, NULL, out + t * tile * row_bytes,
-            stride)
+            layer, count, all_inputs(operand.rows + t * tile, 0), False, NULL,
+            out + t * tile * row_bytes, stride)
         layer.kernels.activate_backward[activation_below](
             count, n_inputs, 0, y + t * tile * row_bytes, stride, out + t * tile * row_bytes,
             stride)

@@ -23,7 +23,8 @@ from cymlp._batch cimport (
     FOREIGN, REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of,
     leaves_zeros_out, read_as, rows_from, rows_room, take_rows)
 from cymlp._dense cimport (
-    Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_norms, n_items, n_norms, penalty_of)
+    Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_norms, find_zeros, n_items, n_norms,
+    n_words_of, penalty_of)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
 from cymlp._ops cimport (
     OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
@@ -63,6 +64,8 @@ cdef class Room:
     cdef Made* made                 # per thread and operation
     cdef char* buffers
     cdef Py_ssize_t buffer_bytes
+    cdef uint64_t* nonzeros         # of the inputs of an operation that looks for them
+    cdef Py_ssize_t n_words         # per row
     cdef Py_ssize_t chunk           # rows
     cdef int team
     cdef Format format
@@ -73,14 +76,19 @@ cdef class Room:
         cdef Py_ssize_t rows_bytes = rows_room(program.kernels, format, team * chunk, n_inputs)
         for k in range(program.n_ops):
             widest = max(widest, program.ops[k].stride)
+            if program.inferred[k].skips_zeros:
+                self.n_words = max(
+                    self.n_words, n_words_of(program.kernels, program.ops[k].n_inputs))
         self.chunk = chunk
         self.team = team
         self.buffer_bytes = Arena.room(chunk * widest * program.dtype.itemsize)
         buffers_bytes = program.n_slots * team * self.buffer_bytes
-        self.arena = Arena(Arena.room(buffers_bytes) + rows_bytes)
+        n_words = team * chunk * self.n_words
+        self.arena = Arena(Arena.room(buffers_bytes) + rows_bytes + Arena.room(8 * n_words))
         self.rows = take_rows(self.arena, program.kernels, format, team * chunk, n_inputs)
         self.format = format
         self.buffers = address(self.arena.take(buffers_bytes, np.uint8))
+        self.nonzeros = <uint64_t*> address(self.arena.take(n_words, np.uint64))
         self.out = <char**> calloc(program.n_ops, sizeof(char*))
         self.made = <Made*> calloc(team * program.n_ops, sizeof(Made))
         if self.out == NULL or self.made == NULL:
@@ -303,6 +311,7 @@ cdef void run_rows(
     cdef int activation
     cdef bint evaluates = losses != NULL
     cdef char* buffers = room.buffers + program.n_slots * thread * room.buffer_bytes
+    cdef uint64_t* nonzeros = room.nonzeros + thread * room.chunk * room.n_words
     cdef Made* made = room.made + thread * program.n_ops
     cdef uint64_t denormals = cymlp_flush_denormals()
     fresh.n_columns = program.n_inputs
@@ -327,7 +336,8 @@ cdef void run_rows(
                 activation = program.inferred[k].activation
                 if evaluates and program.inferred[last].rows_of == k:
                     activation = program.output_activation
-                if infer(program, k, activation, made, &rows, &inputs, n_rows, denormals):
+                if infer(
+                        program, k, activation, made, &rows, &inputs, n_rows, nonzeros, denormals):
                     room.raised = True
                     break
             if room.out[k] != NULL and made[k].y != room.out[k] + (
@@ -355,8 +365,10 @@ cdef inline Made place_of(
     """Where an operation's outputs go: where they are wanted if they can, else into its buffer."""
     cdef Made made
     cdef const Op* op = &program.ops[k]
-    # A sparse first layer stores whole vectors.
-    if room.out[k] != NULL and not (op.source == SAMPLES and inputs.nonzeros.bits__bw != NULL):
+    # Where zeros are left out, or may be, whole vectors are stored.
+    cdef bint padded = program.inferred[k].skips_zeros or (
+        op.source == SAMPLES and inputs.nonzeros.bits__bw != NULL)
+    if room.out[k] != NULL and not padded:
         made.stride = op.n_units
         made.y = room.out[k] + row * made.stride * <Py_ssize_t> program.kernels.item_size
     else:
@@ -367,7 +379,7 @@ cdef inline Made place_of(
 
 cdef bint infer(
     Program program, Py_ssize_t k, int activation, const Made* made, const BatchRows* rows,
-    const Inputs* inputs, Py_ssize_t n_rows, uint64_t denormals
+    const Inputs* inputs, Py_ssize_t n_rows, uint64_t* nonzeros, uint64_t denormals
 ) noexcept nogil:
     """Make an operation's outputs for the rows of a chunk; return whether Python code raised."""
     cdef const KernelTable* kernels = program.kernels
@@ -383,6 +395,8 @@ cdef bint infer(
             for b in range(n_rows):
                 rows.x[b] = x + b * x_stride * item
             below = all_inputs(rows.x, 0)
+        if program.inferred[k].skips_zeros:
+            below = find_zeros(kernels, n_rows, op.n_inputs, below, nonzeros, NULL)
         dense_forward(
             program.inferred[k].dense, activation == CYMLP_RELU, n_rows, below, y, stride,
             stride != op.n_units)

@@ -94,12 +94,18 @@ cdef extern from "kernels.h" nogil:
         size_t n_lines
         size_t delta_offset
 
+    ctypedef struct Across "cymlp_across":
+        char* first
+        size_t stride
+
     ctypedef struct SparseAhead "cymlp_sparse_ahead":
         const void* const* rows__b
         size_t start, n_bytes
-        const char* w_full
-        const char* w_lesser
-        size_t w_panel
+        const char* full[3]
+        const char* lesser[3]
+        size_t full_panel
+        const Across* across__t
+        size_t n_across
 
     ctypedef struct Panels "cymlp_panels":
         size_t n_full, n_lesser, lesser_vecs
@@ -205,13 +211,13 @@ cdef extern from "kernels.h" nogil:
             size_t bits_stride) noexcept nogil
         void (*sparse_forward)(
             size_t n_rows, Panels panels, size_t n_inputs, const void* const* x_rows__b_i,
-            Nonzeros nonzeros, const void* w__pip, const void* bias__o, int relu, void* y__bo,
-            size_t y_stride) noexcept nogil
+            Nonzeros nonzeros, const void* w__pip, const void* bias__o, int from_y, int relu,
+            void* y__bo, size_t y_stride) noexcept nogil
         void (*spread_nonzeros)(
             size_t n_rows, size_t n_inputs, const void* const* x_rows__b_n, Nonzeros nonzeros,
             void* y__bi, size_t y_stride) noexcept nogil
         void (*pack_block)(
-            size_t n_rows, size_t n_columns, const void* const* x_rows__b_i,
+            size_t n_rows, size_t n_columns, const void* const* x_rows__b_i, Nonzeros nonzeros,
             size_t first_column, void* strips__sbt) noexcept nogil
         void (*gradient_tile)(
             size_t n_inputs, size_t width, size_t n_rows, const void* strip__bt,
@@ -221,7 +227,7 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
         void (*sparse_gradient)(
             size_t n_rows, Panels run, size_t first_input, size_t n_inputs,
-            const void* const* x_rows__b_i, Nonzeros nonzeros, const uint64_t* rows__ci,
+            const void* const* x_rows__b_i, const void* strips__sbt, const uint64_t* rows__ci,
             const void* delta__bo, size_t delta_stride, void* g__pip,
             const SparseAhead* ahead) noexcept nogil
         void (*column_sum)(

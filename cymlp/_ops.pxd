@@ -50,6 +50,10 @@ cdef struct Op:
     bint keeps_z                    # the activation's derivative wants what it was taken of
     bint adds, other_adds           # whether the source has deltas of a later reader already
     bint is_gated                   # its first reader takes its deltas through its ReLU, too
+    bint makes_zeros                # many of its outputs, and then of its deltas, are zero
+    bint skips_zeros                # looks for those of its source
+    bint skips_deltas               # looks for zeros among its deltas
+    bint is_skipped                 # a reader looks for its zeros
     bint is_trainable
     bint has_below                  # whether anything below it has parameters
     Dense dense
@@ -77,6 +81,9 @@ cdef struct Tensor:
     Moments moments                 # OP_BATCH_NORM
     const void** y_rows
     const void** delta_rows
+    uint64_t* nonzeros              # of y, if a reader looks for its zeros: see cymlp_nonzeros
+    Py_ssize_t* n_nonzeros          # per row
+    uint64_t* delta_nonzeros        # if the operation looks for those of its deltas
 
 
 # How rows are passed through operations.

@@ -8,8 +8,8 @@ its source. Of the readers of one source the last one writes its deltas and the 
 from libc.string cimport memcpy
 
 from cymlp._dense cimport (
-    dense_forward, dense_forward_panels, dense_propagate, keeps_gradient, padded_size, step_for,
-    update_span)
+    all_inputs, dense_forward, dense_forward_panels, dense_propagate, find_zeros, keeps_gradient,
+    n_words_of, padded_size, step_for, update_span)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU
 
 
@@ -25,9 +25,15 @@ cdef void op_forward(
     cdef char* z = kept if op.keeps_z and op.kind != OP_ACTIVATE else y
     cdef const char* x = NULL
     cdef Py_ssize_t stride = op.stride
+    cdef const Tensor* source
     if op.source != SAMPLES:
         x = row_at(kernels, &ops[op.source], tensors[op.source].y, row)
     if op.kind == OP_DENSE:
+        if op.skips_zeros:
+            source = &tensors[op.source]
+            inputs = find_zeros(
+                kernels, n_rows, op.n_inputs, inputs,
+                source.nonzeros + row * n_words_of(kernels, op.n_inputs), source.n_nonzeros + row)
         if not has_sums:
             dense_forward(&op.dense, activation == CYMLP_RELU, n_rows, inputs, z, stride, True)
         if activation == CYMLP_RELU:
@@ -121,12 +127,18 @@ cdef void op_propagate(
     cdef char* below
     cdef const char* inverse_std
     cdef double share = 0
+    cdef Inputs deltas
     if source == SAMPLES or not (op.has_below or mode.reaches_inputs):
         return
     below = row_at(kernels, &ops[source], tensors[source].delta, row)
     if op.kind == OP_DENSE:
+        deltas = all_inputs(own.delta_rows + row, stride)
+        if op.skips_deltas:
+            deltas = find_zeros(
+                kernels, n_rows, op.n_units, deltas,
+                own.delta_nonzeros + row * n_words_of(kernels, op.n_units), NULL)
         dense_propagate(
-            &op.dense, n_rows, own.delta_rows + row, op.adds,
+            &op.dense, n_rows, deltas, op.adds,
             row_at(kernels, &ops[source], tensors[source].y, row) if ops[source].is_gated
             else NULL,
             below, ops[source].stride)

@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from cymlp._batch cimport (
     Arena, address, gather, rows_room, take_rows, weight_at)
 from cymlp._dense cimport (
-    PanelRange, all_inputs, ceil_div, inputs_from, padded_size, panels_of_thread, scratch_size)
+    PanelRange, all_inputs, ceil_div, inputs_from, n_words_of, padded_size, panels_of_thread,
+    scratch_size)
 from cymlp._ops cimport (
     OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, forward_units,
     has_norm, kept_at, norm_backward_sums, norm_forward_sums, norm_scratch_size,
@@ -298,8 +300,9 @@ cdef class Passes(Program):
             total += Arena.room(n_rows * self.ops[0].stride * item) + Arena.room(8 * n_rows)
         for k in range(self.n_ops):
             op = &self.ops[k]
-            total += (3 * Arena.room(n_rows * op.stride * item) + 2 * Arena.room(8 * n_rows)
-                      + Arena.room(n_rows * item) + 5 * Arena.room(op.stride * item))
+            total += (3 * Arena.room(n_rows * op.stride * item) + 3 * Arena.room(8 * n_rows)
+                      + Arena.room(n_rows * item) + 5 * Arena.room(op.stride * item)
+                      + 2 * Arena.room(8 * n_rows * n_words_of(self.kernels, op.n_units)))
             if has_norm(op):
                 scratch_bytes = max(scratch_bytes, norm_scratch_size(self.kernels, op))
         # A thread that reads its own to the end would have the beginning of the next thread's
@@ -325,6 +328,12 @@ cdef class Passes(Program):
             own.delta_rows = <const void**> address(arena.take(n_rows, np.intp))
             for b in range(n_rows):
                 own.delta_rows[b] = row_at(self.kernels, op, own.delta, b)
+            n_words = n_rows * n_words_of(self.kernels, op.n_units)
+            if op.is_skipped:
+                own.nonzeros = <uint64_t*> address(arena.take(n_words, np.uint64))
+                own.n_nonzeros = <Py_ssize_t*> address(arena.take(n_rows, np.intp))
+            if op.skips_deltas:
+                own.delta_nonzeros = <uint64_t*> address(arena.take(n_words, np.uint64))
             self._take_outputs(arena, k, n_rows)
             self.tensors[self.n_ops + k] = own[0]
             if k == 0 and by_units:

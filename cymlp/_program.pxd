@@ -46,6 +46,7 @@ cdef struct Inferred:
     Py_ssize_t rows_of      # the operation that makes its outputs: itself, or one below
     Py_ssize_t slot         # of the buffers, which one its outputs are in
     int activation
+    bint skips_zeros        # OP_DENSE: looks for those of its source
     Dense* dense            # OP_DENSE: with the batch norm above it, if that is folded into it
 
 

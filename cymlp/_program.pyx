@@ -18,8 +18,8 @@ from libc.string cimport memcpy
 
 from cymlp._batch cimport Arena, address, targets_from
 from cymlp._dense cimport (
-    Penalty, is_narrow, kernel_columns, kernel_rows, pack, pack_kernel, padded_size, unpack,
-    unpack_kernel)
+    Penalty, is_narrow, kernel_columns, kernel_rows, may_leave_zeros_out, pack, pack_kernel,
+    padded_size, unpack, unpack_kernel)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, Targets, kernel_table
 from cymlp._ops cimport (
     OP_ACTIVATE, OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_DROPOUT, OP_INPUT, OP_LAYER_NORM,
@@ -131,6 +131,7 @@ cdef class Program:
             self.calls_activations = True
         op.alpha = spec.get("alpha", 0.0)
         op.is_trainable = spec.get("trainable", True)
+        op.makes_zeros = op.activation == CYMLP_RELU or op.kind == OP_DROPOUT
         if op.kind == OP_DENSE:
             op.dense.kernels = self.kernels
             op.dense.n_inputs, op.dense.n_units = op.n_inputs, op.n_units
@@ -139,6 +140,12 @@ cdef class Program:
             # A narrow layer reads whole vectors, which rows of samples are not.
             op.dense.is_narrow = (op.source != SAMPLES and op.dense.max_norm == 0
                                   and is_narrow(op.n_inputs, op.n_units))
+            if op.source != SAMPLES:
+                op.skips_zeros = self.ops[op.source].makes_zeros and may_leave_zeros_out(
+                    self.kernels, op.n_inputs, op.n_units)
+                op.skips_deltas = op.makes_zeros and may_leave_zeros_out(
+                    self.kernels, op.n_units, op.n_inputs)
+                self.ops[op.source].is_skipped |= op.skips_zeros
             op.dense.has_bias = spec.get("has_bias", True)
             op.dense.rate_factor = spec.get("rate_factor", 1.0)
             op.dense.kernel_penalty = penalty(spec.get("kernel_penalty"))
@@ -205,6 +212,13 @@ cdef class Program:
             elif op.kind == OP_DROPOUT:
                 own.is_passed = True
                 own.rows_of = self.inferred[op.source].rows_of
+        for k in range(self.n_ops):
+            op, own = &self.ops[k], &self.inferred[k]
+            if op.kind == OP_DENSE and op.source != SAMPLES:
+                reader = self.inferred[op.source].rows_of
+                own.skips_zeros = (
+                    self.inferred[reader].activation == CYMLP_RELU
+                    and may_leave_zeros_out(self.kernels, op.n_inputs, op.n_units))
         last_reader = list(range(self.n_ops))
         for k in range(self.n_ops):
             for source in self._sources(k):

@@ -11,11 +11,11 @@ from libc.stdlib cimport calloc, free
 from cymlp._batch cimport address
 from cymlp._dense cimport (
     Dense, Inputs, Norms, Part, all_panels, columns_of, dense_apply_item, dense_constrain,
-    dense_gradient_squares, dense_norms, dense_update_item, item_rows, keeps_gradient, n_items,
-    n_norms, n_panels, panels_of_thread, penalty_of, piece_rows)
+    dense_gradient_squares, dense_norms, dense_update_item, item_rows, keeps_gradient, known_zeros,
+    n_items, n_norms, n_panels, panels_of_thread, penalty_of, piece_rows)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
-    OP_DENSE, Op, has_penalty, item_parameters, norm_apply, norm_gradient_squares,
+    OP_DENSE, Op, Tensor, has_penalty, item_parameters, norm_apply, norm_gradient_squares,
     norm_move_averages, norm_update, op_items, op_norms, uses_batch)
 from cymlp._passes cimport wait_for_team
 from cymlp._steps cimport array_scale, clips_norms, global_scale
@@ -23,6 +23,9 @@ from cymlp._threads cimport cymlp_now, free_balance, note_rate, share_of
 
 # The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
+# Bytes of deltas, many of them made by other threads, that are asked for at once where zeros are
+# left out: which rows come next the hardware cannot know then. More would not stay in the cache.
+cdef Py_ssize_t MOST_TO_BRING = 512 * 1024
 
 
 cdef Part part_of(Shares* shares, const Op* op, Py_ssize_t index, bint whole) noexcept nogil:
@@ -89,8 +92,9 @@ cdef class Updates(Passes):
         self, Run* run, const Batch* batch, Py_ssize_t n_rows, int optimizer, int thread, int team
     ) noexcept nogil:
         """Bring this thread's items of all operations up to date with some rows of the batch."""
-        cdef Py_ssize_t k, index, p
+        cdef Py_ssize_t k, index, p, n_bytes
         cdef const Op* op
+        cdef const Tensor* source
         cdef Inputs below
         cdef char* scratch = self.scratch + thread * self.scratch_bytes
         cdef Shares shares = self._shares(run, n_rows, batch.has_sums, thread, team)
@@ -102,6 +106,14 @@ cdef class Updates(Passes):
             op = &self.ops[k]
             if op.kind == OP_DENSE:
                 below = self._inputs_of(op, batch)
+                if op.skips_zeros:
+                    source = &batch.tensors[op.source]
+                    below = known_zeros(
+                        self.kernels, n_rows, op.n_inputs, below, source.nonzeros,
+                        source.n_nonzeros)
+                n_bytes = n_rows * op.stride * <Py_ssize_t> self.kernels.item_size
+                if team > 1 and below.nonzeros.bits__bw != NULL and n_bytes <= MOST_TO_BRING:
+                    self.kernels.bring_columns(n_rows, batch.tensors[k].delta_rows, 0, op.stride)
             for index in range(op_items(op)):
                 part = part_of(&shares, op, index, is_whole(op))
                 norms = NULL

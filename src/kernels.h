@@ -165,14 +165,23 @@ typedef struct cymlp_ahead {
     size_t delta_offset;
 } cymlp_ahead;
 
+/* Where the weights of a vector of inputs stand in a transposed copy. */
+typedef struct cymlp_across {
+    char *first;
+    size_t stride; /* bytes from those of one unit to those of the next */
+} cymlp_across;
+
 /* What will be wanted after a sparse gradient: a part of each of some rows, as many as were summed
- * over, to be read, and the weights of its inputs, to be written, which stand in whole panels and
- * in lesser ones. They are hints like the above. */
+ * over, to be read; and, to be written, the weights of its inputs and their slots, which stand in
+ * whole panels and in lesser ones, and n_across units of a transposed copy. They are hints like the
+ * above. */
 typedef struct cymlp_sparse_ahead {
     const void *const *rows__b;
     size_t start, n_bytes; /* of each row */
-    const char *w_full, *w_lesser;
-    size_t w_panel; /* bytes from one whole panel to the next */
+    const char *full[3], *lesser[3];
+    size_t full_panel;             /* bytes from one whole panel to the next */
+    const cymlp_across *across__t; /* by vector of inputs */
+    size_t n_across;
 } cymlp_sparse_ahead;
 
 /* How a matrix of some vectors is cut into panels: n_full whole ones, then n_lesser of lesser_vecs
@@ -397,11 +406,12 @@ typedef struct cymlp_kernels {
     size_t (*find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                             uint64_t *bits__bw, size_t bits_stride);
 
-    /* y = x w + bias, then max(y, 0) where relu is not 0: some panels, in whole vectors. */
+    /* y = start + x w, then max(y, 0) where relu is not 0: some panels, in whole vectors. The sums
+     * start as dense_tile's do, and are bit for bit the same while the weights are finite. */
     void (*sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_inputs,
                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
-                           const void *w__pip, const void *bias__o, int relu, void *y__bo,
-                           size_t y_stride);
+                           const void *w__pip, const void *bias__o, int from_y, int relu,
+                           void *y__bo, size_t y_stride);
 
     /* Rows in whole of rows that hold nothing but their non-zeros. */
     void (*spread_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_n,
@@ -409,9 +419,10 @@ typedef struct cymlp_kernels {
 
     /* Gathers n_columns <= block_rows columns of x, from first_column on, into strips of
      * tile_rows columns. Strip s stands at s * n_rows * tile_rows; its element (row, column) at
-     * row * tile_rows + column. Past n_columns the last strip is left as it is. */
+     * row * tile_rows + column. Past n_columns the last strip is left as it is, and so are zeros
+     * that rows do not hold: the columns of such rows are all of one word. */
     void (*pack_block)(size_t n_rows, size_t n_columns, const void *const *x_rows__b_i,
-                       size_t first_column, void *strips__sbt);
+                       cymlp_nonzeros nonzeros, size_t first_column, void *strips__sbt);
 
     /* g = strip^T delta: n_inputs <= tile_rows inputs by one panel of outputs, summed over the
      * rows. Meanwhile what is ahead is brought into the cache. For weights that lie as (units,
@@ -424,10 +435,11 @@ typedef struct cymlp_kernels {
      * have input i. rows__ci has room for whole runs of 64 rows. */
     void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
 
-    /* g = x^T delta for n_inputs inputs of one word, from first_input on, whose rows rows__ci
-     * tells, and a run of panels of outputs. Meanwhile what is ahead is brought into the cache. */
+    /* g = x^T delta for n_inputs inputs, from first_input on, whose rows rows__ci tells, and a run
+     * of panels of outputs. The inputs stand in strips or, where these are NULL, in rows that hold
+     * all of them. Meanwhile what is ahead is brought into the cache. */
     void (*sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input, size_t n_inputs,
-                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                            const void *const *x_rows__b_i, const void *strips__sbt,
                             const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
                             void *g__pip, const cymlp_sparse_ahead *ahead);
 

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from cymlp import Sequential, _kernels
-from cymlp.layers import Dense
+from cymlp import Sequential, _dense, _kernels
+from cymlp.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    LayerNormalization,
+    Residual,
+)
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
 
@@ -61,6 +68,60 @@ def test_leaving_zeros_out_gives_the_bits_of_multiplying_them(isa, dtype, n_inpu
     X[:, rng.random(n_inputs) < 0.8] = 0
     whole = X + 0.0
     assert trained(X, y, (50,), dtype) == trained(scipy_sparse.csr_array(whole), y, (50,), dtype)
+
+
+@pytest.fixture
+def leave_zeros_out():
+    yield _dense.leave_zeros_out
+    _dense.leave_zeros_out()
+
+
+def deep(kind, dtype):
+    """Return a network whose layers are large enough for leaving hidden zeros out."""
+    layers = {
+        "dense": [Dense(200, "relu"), Dense(144, "relu"), Dense(300, "relu")],
+        "dropout": [Dense(200, "relu"), Dropout(0.5), Dense(150, "tanh"), Dropout(0.5), Dense(129)],
+        "norm": [Dense(130, "relu"), BatchNormalization(), Dense(160, "relu"), Dense(130)],
+        "residual": [Dense(140, "relu"), Residual([Dense(130, "relu"), Dense(140)]), Dense(150)],
+        "activation": [Dense(140), LayerNormalization(), Activation("relu"), Dense(133, "relu")],
+        "decoder": [Dense(128, "relu"), Dense(200)],
+    }[kind]
+    if kind != "decoder":
+        layers = [*layers, Dense(5, "softmax")]
+    net = Sequential(layers, dtype=dtype, random_state=0)
+    net.compile("adam", "squared_error" if kind == "decoder" else "cross_entropy")
+    return net
+
+
+def made_by(kind, dtype, **fit):
+    """Return all that such a network makes of rows without zeros, as bytes."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(140, 200)).astype(dtype)
+    y = X if kind == "decoder" else rng.integers(0, 5, len(X))
+    net = deep(kind, dtype)
+    history = net.fit(X, y, epochs=2, batch_size=70, verbose=0, **fit)
+    arrays = [
+        *net.get_weights(),
+        *net.gradients(X, y),
+        *net.layer_outputs(X),
+        net.predict(X),
+        net.predict(X[:1]),
+        net.input_gradients(X, y),
+        net.predictor()(X[0]),
+    ]
+    return history.history, [array.tobytes() for array in arrays]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["dense", "dropout", "norm", "residual", "activation", "decoder"])
+def test_leaving_hidden_zeros_out_gives_the_bits_of_multiplying_them(
+    isa, leave_zeros_out, dtype, kind
+):
+    leave_zeros_out(below=0)
+    multiplied = made_by(kind, dtype, n_threads=1)
+    for below, n_threads in ((1, 1), (None, 1), (None, 3)):
+        leave_zeros_out(below)
+        assert made_by(kind, dtype, n_threads=n_threads) == multiplied
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 7])

@@ -43,13 +43,16 @@
 #define UNROLL_BY_8
 #endif
 
-/* Asks for a cache line that will be read soon; any address will do. */
+/* Asks for a cache line that will be read soon; any address will do. PREFETCH_FAR leaves the
+ * first-level cache to others. */
 #ifdef __GNUC__
 #define PREFETCH(p) __builtin_prefetch(p)
 #define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
+#define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #else
 #define PREFETCH(p) ((void)(p))
 #define PREFETCH_TO_WRITE(p) ((void)(p))
+#define PREFETCH_FAR(p) ((void)(p))
 #endif
 
 /* Has the compiler work an address out here. In front of a loop it would prepare one for each

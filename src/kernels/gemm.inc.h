@@ -123,8 +123,33 @@ static void NAME(dense_tile)(size_t n_rows, size_t width, size_t n_columns, size
     }
 }
 
+/* pack_block where rows hold nothing but their non-zeros. */
+static void NAME(pack_nonzeros)(size_t n_rows, size_t n_columns, const void *const *x_rows__b_n,
+                                cymlp_nonzeros nonzeros, size_t first_column, REAL *strips__sbt) {
+    const size_t inside = first_column % BLOCK_ROWS;
+    const uint64_t below = ((uint64_t)1 << inside) - 1;
+    for (size_t b = 0; b < n_rows; b++) {
+        const size_t word = b * nonzeros.stride + first_column / BLOCK_ROWS;
+        uint64_t bits = nonzeros.bits__bw[word];
+        const REAL *x = (const REAL *)x_rows__b_n[b] + nonzeros.starts__bw[word] +
+                        (size_t)count_bits(bits & below);
+        for (bits &= ~below; bits; bits &= bits - 1) {
+            const size_t c = (size_t)lowest_bit(bits) - inside;
+            if (c >= n_columns) {
+                break;
+            }
+            strips__sbt[(c / TILE_ROWS * n_rows + b) * TILE_ROWS + c % TILE_ROWS] = *x++;
+        }
+    }
+}
+
 static void NAME(pack_block)(size_t n_rows, size_t n_columns, const void *const *x_rows__b_i,
-                             size_t first_column, void *strips__sbt) {
+                             cymlp_nonzeros nonzeros, size_t first_column, void *strips__sbt) {
+    if (nonzeros.starts__bw) {
+        NAME(pack_nonzeros)(n_rows, n_columns, x_rows__b_i, nonzeros, first_column,
+                            (REAL *)strips__sbt);
+        return;
+    }
     const size_t strip = n_rows * TILE_ROWS;
     const size_t n_whole = n_columns / TILE_ROWS;
     const size_t n_left = n_columns % TILE_ROWS;

@@ -1,4 +1,5 @@
-/* The first layer on inputs that are mostly zero: only what is not zero is multiplied.
+/* Products of which many factors are zero: only the others are multiplied. They are the inputs of
+ * samples, what a ReLU or a dropout has made of a layer's outputs, and their deltas.
  *
  * Which inputs of a row are not zero is told by bits. A word holds the bits of BLOCK_ROWS inputs,
  * the lowest bit of the first word being the first input's. The products are added in the order in
@@ -7,6 +8,11 @@
  *
  * A run of panels passes at once, each vector an accumulator in a register: with fewer, each
  * addition would wait for the one before. */
+
+/* Rows over which to spread the requests for weights, and bytes of weights: fewer may well be in
+ * the second-level cache. */
+#define FEWEST_TO_BRING 48
+#define LEAST_TO_BRING (512 * 1024)
 
 static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                                   uint64_t *bits__bw, size_t bits_stride) {
@@ -83,12 +89,25 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
     }
 }
 
+/* Asks for a row's share of some bytes in each of some panels. */
+static FORCE_INLINE void NAME(bring_share)(const int n_panels, size_t b, size_t n_rows,
+                                           size_t n_bytes, const char *w, size_t panel_size) {
+    const size_t end = n_bytes * (b + 1) / n_rows;
+    for (size_t line = n_bytes * b / n_rows; line < end; line += 64) {
+        UNROLL
+        for (int p = 0; p < n_panels; p++) {
+            PREFETCH_FAR(w + (size_t)p * panel_size + line);
+        }
+    }
+}
+
 /* A word of all rows before the next one: its part of the weights stays in the cache. */
 static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
                                            const int lesser_vecs, size_t n_rows, size_t n_inputs,
                                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
-                                           const REAL *w__pip, const REAL *bias__o, int relu,
-                                           REAL *y__bo, size_t y_stride) {
+                                           const REAL *w__pip, const REAL *bias__o, int from_y,
+                                           int relu, REAL *y__bo, size_t y_stride, int brings) {
+    static const REAL zeros[RUN_VECS * LANES];
     const size_t n_words = (n_inputs + BLOCK_ROWS - 1) / BLOCK_ROWS;
     const size_t full = n_inputs * PANEL_VECS * LANES;
     const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
@@ -100,8 +119,17 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
             const uint64_t bits = nonzeros.bits__bw[b * nonzeros.stride + word];
             const REAL *x = (const REAL *)x_rows__b_i[b];
             REAL *y = y__bo + b * y_stride;
-            const REAL *start = word ? y : bias__o;
+            const REAL *start = word || from_y ? y : bias__o ? bias__o : zeros;
             const int last_relu = relu && word == n_words - 1;
+            if (brings && word + 2 < n_words) {
+                NAME(bring_share)(n_full, b, n_rows, BLOCK_ROWS * PANEL_VECS * LANES * sizeof(REAL),
+                                  (const char *)(w + BLOCK_ROWS * PANEL_VECS * LANES),
+                                  full * sizeof(REAL));
+                NAME(bring_share)(
+                    n_lesser, b, n_rows, BLOCK_ROWS * (size_t)lesser_vecs * LANES * sizeof(REAL),
+                    (const char *)(w_lesser + BLOCK_ROWS * (size_t)lesser_vecs * LANES),
+                    lesser * sizeof(REAL));
+            }
             if (nonzeros.starts__bw) {
                 x += nonzeros.starts__bw[b * nonzeros.stride + word];
                 NAME(forward_word)(n_full, n_lesser, lesser_vecs, bits, x, 1, w, full, w_lesser,
@@ -116,20 +144,22 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
 
 static void NAME(sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_inputs,
                                  const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
-                                 const void *w__pip, const void *bias__o, int relu, void *y__bo,
-                                 size_t y_stride) {
+                                 const void *w__pip, const void *bias__o, int from_y, int relu,
+                                 void *y__bo, size_t y_stride) {
+    const size_t n_bytes = n_inputs * cymlp_vecs_of(panels, PANEL_VECS) * LANES * sizeof(REAL);
+    const int brings = n_rows >= FEWEST_TO_BRING && n_bytes >= LEAST_TO_BRING;
     cymlp_panels run;
     for (size_t first = 0; cymlp_vecs_of(panels, PANEL_VECS);
          first += cymlp_vecs_of(run, PANEL_VECS), panels = cymlp_without(panels, run)) {
         run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
-        const REAL *bias = (const REAL *)bias__o + first * LANES;
+        const REAL *bias = bias__o ? (const REAL *)bias__o + first * LANES : NULL;
         REAL *y = (REAL *)y__bo + first * LANES;
         switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                                \
     case RUN(FULL, LESSER, VECS):                                                               \
         NAME(forward_run)(FULL, LESSER, VECS, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, \
-                          relu, y, y_stride);                                                   \
+                          from_y, relu, y, y_stride, brings);                                   \
         break;
             FOR_EACH_RUN(CASE)
 #undef CASE
@@ -172,11 +202,12 @@ static void NAME(turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonze
 
 /* The gradient of one input's weights in a run of panels, over the rows of one word. */
 static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesser,
-                                             const int lesser_vecs, uint64_t rows, size_t input,
-                                             const void *const *x_rows__b_i,
-                                             cymlp_nonzeros nonzeros, const REAL *delta__bo,
-                                             size_t delta_stride, int from_g, REAL *g_full__p,
-                                             size_t full, REAL *g_lesser__p, size_t lesser) {
+                                             const int lesser_vecs, const int in_strips,
+                                             uint64_t rows, const REAL *strip__bt,
+                                             const void *const *x_rows__b_i, size_t input,
+                                             const REAL *delta__bo, size_t delta_stride, int from_g,
+                                             REAL *g_full__p, size_t full, REAL *g_lesser__p,
+                                             size_t lesser) {
     const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
     vec sum[RUN_VECS];
     UNROLL
@@ -185,17 +216,12 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesse
     }
     while (rows) {
         const size_t b = (size_t)lowest_bit(rows);
-        const REAL *x = (const REAL *)x_rows__b_i[b];
         const REAL *delta = delta__bo + b * delta_stride;
-        size_t at = input;
-        if (nonzeros.starts__bw) { /* how many values of the row stand before this input's */
-            const size_t word = b * nonzeros.stride + input / BLOCK_ROWS;
-            const uint64_t below = ((uint64_t)1 << input % BLOCK_ROWS) - 1;
-            at = nonzeros.starts__bw[word] + (size_t)count_bits(nonzeros.bits__bw[word] & below);
-        }
+        const REAL x = in_strips ? strip__bt[b * TILE_ROWS + input % TILE_ROWS]
+                                 : ((const REAL *)x_rows__b_i[b])[input];
         SETTLE(delta);
         rows &= rows - 1;
-        NAME(add_scaled)(1, n_vecs, vec_set1(x[at]), delta, 0, sum);
+        NAME(add_scaled)(1, n_vecs, vec_set1(x), delta, 0, sum);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -206,34 +232,46 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesse
 #undef IN_RUN
 
 /* Asks for the weights of one input in one panel. */
-static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *w) {
+static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *const parameters[3],
+                                         size_t offset) {
     UNROLL
-    for (size_t at = 0; at < (size_t)n_vecs * LANES * sizeof(REAL); at += 64) {
-        PREFETCH_TO_WRITE(w + at);
+    for (size_t line = 0; line < (size_t)n_vecs * LANES * sizeof(REAL); line += 64) {
+        PREFETCH_TO_WRITE(parameters[0] + offset + line);
+        PREFETCH_FAR(parameters[1] + offset + line);
+        PREFETCH_FAR(parameters[2] + offset + line);
     }
 }
 
 /* In some panels; a function of its own as add_scaled is. */
-static FORCE_INLINE void NAME(claim_rows)(const int n_panels, const int n_vecs, const char *w,
+static FORCE_INLINE void NAME(claim_rows)(const int n_panels, const int n_vecs,
+                                          const char *const parameters[3], size_t offset,
                                           size_t panel_size) {
     UNROLL
     for (int p = 0; p < n_panels; p++) {
-        NAME(claim_row)(n_vecs, w + (size_t)p * panel_size);
+        NAME(claim_row)(n_vecs, parameters, offset + (size_t)p * panel_size);
     }
 }
 
-static FORCE_INLINE void
-NAME(gradient_run)(const int n_full, const int n_lesser, const int lesser_vecs, size_t n_rows,
-                   size_t first_input, size_t n_inputs, const void *const *x_rows__b_i,
-                   cymlp_nonzeros nonzeros, const uint64_t *rows__ci, const REAL *delta__bo,
-                   size_t delta_stride, REAL *g__pip, const cymlp_sparse_ahead *ahead) {
+/* Asks for an input's share of the transposed copy. */
+static NO_INLINE void NAME(claim_across)(const cymlp_sparse_ahead *ahead, size_t input) {
+    const cymlp_across *across = ahead->across__t + input / LANES;
+    const size_t end = ahead->n_across * (input % LANES + 1) / LANES;
+    for (size_t o = ahead->n_across * (input % LANES) / LANES; o < end; o++) {
+        PREFETCH_TO_WRITE(across->first + o * across->stride);
+    }
+}
+
+static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_lesser,
+                                            const int lesser_vecs, const int in_strips,
+                                            size_t n_rows, size_t first_input, size_t n_inputs,
+                                            const void *const *x_rows__b_i, const REAL *strips__sbt,
+                                            const uint64_t *rows__ci, const REAL *delta__bo,
+                                            size_t delta_stride, REAL *g__pip,
+                                            const cymlp_sparse_ahead *ahead) {
     const size_t full_row = PANEL_VECS * LANES, lesser_row = (size_t)lesser_vecs * LANES;
     const size_t full = n_inputs * full_row, lesser = n_inputs * lesser_row;
     REAL *const g_lesser = g__pip + (size_t)n_full * full;
     for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
-        cymlp_nonzeros here = nonzeros;
-        here.bits__bw += b * nonzeros.stride;
-        here.starts__bw += nonzeros.starts__bw ? b * nonzeros.stride : 0;
         for (size_t i = 0; i < n_inputs; i++) {
             if (b + i < n_rows) {
                 const char *next = (const char *)ahead->rows__b[b + i] + ahead->start;
@@ -242,36 +280,48 @@ NAME(gradient_run)(const int n_full, const int n_lesser, const int lesser_vecs, 
                 }
             }
             if (b == 0 && n_rows >= 64) { /* less work would not hide them */
-                NAME(claim_rows)(n_full, PANEL_VECS, ahead->w_full + i * full_row * sizeof(REAL),
-                                 ahead->w_panel);
-                NAME(claim_rows)(n_lesser, lesser_vecs,
-                                 ahead->w_lesser + i * lesser_row * sizeof(REAL),
-                                 ahead->w_panel / PANEL_VECS * (size_t)lesser_vecs);
+                NAME(claim_rows)(n_full, PANEL_VECS, ahead->full, i * full_row * sizeof(REAL),
+                                 ahead->full_panel);
+                NAME(claim_rows)(n_lesser, lesser_vecs, ahead->lesser,
+                                 i * lesser_row * sizeof(REAL),
+                                 ahead->full_panel / PANEL_VECS * (size_t)lesser_vecs);
+                NAME(claim_across)(ahead, i);
             }
-            NAME(gradient_word)(n_full, n_lesser, lesser_vecs, rows__ci[b + i], first_input + i,
-                                x_rows__b_i + b, here, delta__bo + b * delta_stride, delta_stride,
-                                b > 0, g__pip + i * full_row, full, g_lesser + i * lesser_row,
-                                lesser);
+            const size_t strip = i / TILE_ROWS * n_rows + b;
+            NAME(gradient_word)(n_full, n_lesser, lesser_vecs, in_strips, rows__ci[b + i],
+                                in_strips ? strips__sbt + strip * TILE_ROWS : NULL, x_rows__b_i + b,
+                                in_strips ? i : first_input + i, delta__bo + b * delta_stride,
+                                delta_stride, b > 0, g__pip + i * full_row, full,
+                                g_lesser + i * lesser_row, lesser);
         }
     }
 }
 
 static void NAME(sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input,
                                   size_t n_inputs, const void *const *x_rows__b_i,
-                                  cymlp_nonzeros nonzeros, const uint64_t *rows__ci,
+                                  const void *strips__sbt, const uint64_t *rows__ci,
                                   const void *delta__bo, size_t delta_stride, void *g__pip,
                                   const cymlp_sparse_ahead *ahead) {
     switch (RUN_OF(run)) {
-#define CASE(FULL, LESSER, VECS)                                                           \
-    case RUN(FULL, LESSER, VECS):                                                          \
-        NAME(gradient_run)(FULL, LESSER, VECS, n_rows, first_input, n_inputs, x_rows__b_i, \
-                           nonzeros, rows__ci, (const REAL *)delta__bo, delta_stride,      \
-                           (REAL *)g__pip, ahead);                                         \
+#define GRADIENT(FULL, LESSER, VECS, IN_STRIPS)                                                    \
+    NAME(gradient_run)(FULL, LESSER, VECS, IN_STRIPS, n_rows, first_input, n_inputs, x_rows__b_i,  \
+                       (const REAL *)strips__sbt, rows__ci, (const REAL *)delta__bo, delta_stride, \
+                       (REAL *)g__pip, ahead)
+#define CASE(FULL, LESSER, VECS)             \
+    case RUN(FULL, LESSER, VECS):            \
+        if (strips__sbt) {                   \
+            GRADIENT(FULL, LESSER, VECS, 1); \
+        } else {                             \
+            GRADIENT(FULL, LESSER, VECS, 0); \
+        }                                    \
         break;
         FOR_EACH_RUN(CASE)
 #undef CASE
+#undef GRADIENT
     }
 }
 
 #undef RUN_OF
 #undef RUN
+#undef FEWEST_TO_BRING
+#undef LEAST_TO_BRING

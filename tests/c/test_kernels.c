@@ -290,7 +290,7 @@ static size_t units_around(size_t n) {
     return n < sizeof sizes / sizeof *sizes ? sizes[n] : 0;
 }
 
-/* The same with dense_tile, panel by panel. */
+/* The same with dense_tile, panel by panel; without a bias, from y on. */
 static void by_tiles(size_t n_rows, size_t n_units, size_t n_inputs, const void *w,
                      const void *bias, int relu, void *y, size_t stride) {
     const size_t n_columns = whole_vecs(n_units);
@@ -299,8 +299,8 @@ static void by_tiles(size_t n_rows, size_t n_units, size_t n_inputs, const void 
         for (size_t o = 0, width; o < n_columns; o += width) {
             width = panel_width(n_units, o);
             k->dense_tile(1, width, width, 0, n_inputs, row_pointers + b, element(w, o * n_inputs),
-                          element(bias, o), 0, relu, NULL, element(y, b * stride + o), stride,
-                          next);
+                          bias ? element(bias, o) : NULL, !bias, relu, NULL,
+                          element(y, b * stride + o), stride, next);
         }
     }
 }
@@ -372,6 +372,8 @@ static void test_dense_dots(void) {
     }
 }
 
+static const cymlp_nonzeros all_known = {NULL, NULL, 0};
+
 static void test_pack_block(void) {
     for (size_t n_columns = 1; n_columns <= k->block_rows; n_columns++) {
         const size_t n_rows = 1 + n_columns * 5 % 11, first = n_columns % 4, t = k->tile_rows;
@@ -379,7 +381,7 @@ static void test_pack_block(void) {
         void *strips = array(size);
         now("pack_block of %zu rows, columns %zu + %zu", n_rows, first, n_columns);
         input_rows(n_rows, first + n_columns);
-        k->pack_block(n_rows, n_columns, row_pointers, first, strips);
+        k->pack_block(n_rows, n_columns, row_pointers, all_known, first, strips);
         for (size_t j = 0; j < size; j++) {
             const size_t b = j / t % n_rows, c = j / (t * n_rows) * t + j % t;
             if (c < n_columns) {
@@ -617,7 +619,7 @@ static void test_sparse_forward(void) {
                     memset(y, 0xff, n_rows * stride * k->item_size);
                 }
                 k->sparse_forward(n_rows, cymlp_panels_of(columns / k->lanes, k->panel_vecs),
-                                  n_inputs, row_pointers, nonzeros, w, bias, relu, y, stride);
+                                  n_inputs, row_pointers, nonzeros, w, bias, 0, relu, y, stride);
                 for (size_t b = 0; b < n_rows; b++) {
                     for (size_t o = 0; o < columns; o++) {
                         const size_t j = b * stride + o;
@@ -631,6 +633,36 @@ static void test_sparse_forward(void) {
             }
             done();
         }
+    }
+}
+
+/* Sums that start from zeros, or from what is there: those of deltas. */
+static void test_sparse_forward_without_bias(void) {
+    size_t n_units;
+    for (size_t n = 0; (n_units = units_around(n)); n++) {
+        const size_t n_inputs = 2 * k->block_rows + 3, n_rows = 17, stride = whole_vecs(n_units);
+        const cymlp_panels all = cymlp_panels_of(stride / k->lanes, k->panel_vecs);
+        const cymlp_nonzeros nonzeros = {bits, NULL, MOST_WORDS};
+        void *w = panels(n_inputs, n_units), *y = array(n_rows * stride);
+        void *start = matrix(n_rows, stride, stride, -1, 1), *expected = array(n_rows * stride);
+        now("sparse_forward without bias of %zu units", n_units);
+        input_rows(n_rows, n_inputs);
+        thin_out(n_rows, n_inputs);
+        list_nonzeros(n_rows, n_inputs);
+        for (int from_y = 0; from_y < 2; from_y++) {
+            memcpy(y, start, n_rows * stride * k->item_size);
+            memcpy(expected, start, n_rows * stride * k->item_size);
+            if (!from_y) {
+                memset(expected, 0, n_rows * stride * k->item_size);
+            }
+            by_tiles(n_rows, n_units, n_inputs, w, NULL, 0, expected, stride);
+            k->sparse_forward(n_rows, all, n_inputs, row_pointers, nonzeros, w, NULL, from_y, 0, y,
+                              stride);
+            for (size_t j = 0; j < n_rows * stride; j++) {
+                EXPECT(get(y, j) == get(expected, j), from_y ? "from y" : "from zeros", j);
+            }
+        }
+        done();
     }
 }
 
@@ -685,7 +717,7 @@ static void sparse_forward_of_some_panels(size_t n_vecs) {
             memset(y, 0, n_rows * columns * k->item_size);
             by_tiles(n_rows, columns, n_inputs, w, bias, 1, expected, columns);
             k->sparse_forward(n_rows, cymlp_without(end, before), n_inputs, row_pointers, nonzeros,
-                              element(w, n_inputs * begin), element(bias, begin), 1,
+                              element(w, n_inputs * begin), element(bias, begin), 0, 1,
                               element(y, begin), columns);
             for (size_t j = 0; j < n_rows * columns; j++) {
                 const int is_own = j % columns >= begin && j % columns < behind;
@@ -718,6 +750,34 @@ static void test_runs(void) {
     }
 }
 
+/* pack_block of rows that hold nothing but their non-zeros. */
+static void test_pack_nonzeros(void) {
+    for (size_t first = 0; first < 2 * k->block_rows; first += 5) {
+        const size_t left = k->block_rows - first % k->block_rows, n_rows = 1 + first % 7;
+        const size_t n_columns = first % 2 ? left : (left + 1) / 2, t = k->tile_rows;
+        const size_t all = first + left + 3, size = (n_columns + t - 1) / t * t * n_rows;
+        const cymlp_nonzeros nonzeros = {bits, starts, MOST_WORDS};
+        const void *whole[7];
+        void *strips = array(size);
+        now("pack_block of non-zeros, %zu rows, columns %zu + %zu", n_rows, first, n_columns);
+        input_rows(n_rows, all);
+        thin_out(n_rows, all);
+        list_nonzeros(n_rows, all);
+        memcpy(whole, row_pointers, n_rows * sizeof *whole);
+        leave_zeros_out(n_rows, all);
+        k->pack_block(n_rows, n_columns, row_pointers, nonzeros, first, strips);
+        for (size_t j = 0; j < size; j++) {
+            const size_t b = j / t % n_rows, c = j / (t * n_rows) * t + j % t;
+            if (c < n_columns && get(whole[b], first + c) != 0) {
+                EXPECT(get(strips, j) == get(whole[b], first + c), "strips", j);
+            } else {
+                EXPECT(is_untouched(element(strips, j), k->item_size), "written to strips", j);
+            }
+        }
+        done();
+    }
+}
+
 static void test_sparse_gradient(void) {
     const size_t rows[] = {1, 64, 67, 130};
     for (size_t n_vecs = 1; n_vecs <= k->run_vecs; n_vecs++) {
@@ -726,18 +786,21 @@ static void test_sparse_gradient(void) {
             const size_t n_rows = rows[n_vecs % 4], first = n_vecs % 2 * k->block_rows;
             const size_t n_inputs = n_vecs % 3 ? k->block_rows : 5, all = first + n_inputs;
             const size_t width = n_vecs * k->lanes, stride = width + 3;
+            const size_t n_strips = (n_inputs + k->tile_rows - 1) / k->tile_rows;
             void *delta = matrix(n_rows, width, stride, -1, 1), *g = array(n_inputs * width);
-            const cymlp_nonzeros nonzeros = {bits, packed ? starts : NULL, MOST_WORDS};
-            const cymlp_sparse_ahead ahead = {row_pointers, 0, 64, g, g, 0};
+            void *strips = array(n_strips * k->tile_rows * n_rows);
+            const cymlp_nonzeros nonzeros = {bits, NULL, MOST_WORDS};
+            const cymlp_across across = {g, 64};
+            const cymlp_sparse_ahead ahead = {row_pointers, 0, 64,      {g, g, g},
+                                              {g, g, g},    0, &across, 0};
             wide *sums = calloc(2 * n_inputs * width, sizeof *sums);
             wide *const sizes = sums + n_inputs * width;
-            const size_t n_kept = n_rows > 40 && packed ? 40 : n_rows; /* MOST_ARRAYS */
-            now("sparse_gradient of %zu vectors, %zu inputs, %zu rows", n_vecs, n_inputs, n_kept);
-            input_rows(n_kept, all);
-            thin_out(n_kept, all);
-            list_nonzeros(n_kept, all);
-            k->turn_nonzeros(n_kept, first / k->block_rows, nonzeros, turned);
-            for (size_t b = 0; b < n_kept; b++) {
+            now("sparse_gradient of %zu vectors, %zu inputs, %zu rows", n_vecs, n_inputs, n_rows);
+            input_rows(n_rows, all);
+            thin_out(n_rows, all);
+            list_nonzeros(n_rows, all);
+            k->turn_nonzeros(n_rows, first / k->block_rows, nonzeros, turned);
+            for (size_t b = 0; b < n_rows; b++) {
                 for (size_t j = 0; j < n_inputs * width; j++) {
                     const wide product = get(row_pointers[b], first + j / width) *
                                          get(delta, b * stride + j % width);
@@ -745,14 +808,12 @@ static void test_sparse_gradient(void) {
                     sizes[j] += fabsl(product);
                 }
             }
-            if (packed) {
-                leave_zeros_out(n_kept, all);
-            }
-            k->sparse_gradient(n_kept, run, first, n_inputs, row_pointers, nonzeros, turned, delta,
-                               stride, g, &ahead);
+            k->pack_block(n_rows, n_inputs, row_pointers, nonzeros, first, strips);
+            k->sparse_gradient(n_rows, run, first, n_inputs, packed ? NULL : row_pointers,
+                               packed ? strips : NULL, turned, delta, stride, g, &ahead);
             for (size_t j = 0; j < n_inputs * width; j++) {
                 expect_near(get(g, in_panels(n_inputs, width, j / width, j % width)), sums[j],
-                            (wide)n_kept * eps * sizes[j], packed ? "g of packed rows" : "g", j);
+                            (wide)n_rows * eps * sizes[j], packed ? "g of strips" : "g", j);
             }
             free(sums);
             done();
@@ -2093,8 +2154,10 @@ static void (*const tests[])(void) = {
     test_find_nonzeros,
     test_sparse_forward,
     test_sparse_forward_of_some_panels,
+    test_sparse_forward_without_bias,
     test_runs,
     test_turn_nonzeros,
+    test_pack_nonzeros,
     test_sparse_gradient,
     test_sum_of_squares,
     test_all_finite,
