@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
-def leave_zeros_out(below: float | None = None) -> None: ...
+def leave_zeros_out(samples: float | None = None, made: float | None = None) -> None: ...
 def forward(
     x: NDArray[_Real],
     kernel: NDArray[_Real],

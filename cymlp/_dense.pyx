@@ -32,7 +32,7 @@ cdef Py_ssize_t NARROW_UNITS = 10
 cdef Py_ssize_t NARROW_SHAPE = 3
 
 # Where benchmarks/ablations.py finds that it takes as long to leave zeros out as to multiply them.
-cdef ZerosPay MEASURED = ZerosPay(samples=0.5, products=0.65, gradients=0.6)
+cdef ZerosPay MEASURED = ZerosPay(samples=0.55, products=0.65, gradients=0.6)
 
 # What a layer has made, and its deltas, are looked at for zeros where they are at least so many and
 # are multiplied with the weights of as many units or more vectors of them.
@@ -500,9 +500,7 @@ cdef void update_block_sparse(
     cdef Across[MOST_ACROSS] across
     cdef bint transposes = layer.transposed != NULL and not keeps_gradient(optimizer)
     ahead.across__t, ahead.n_across = across, 0
-    if (inputs.nonzeros.starts__bw != NULL
-            or cymlp_vecs_of(left, kernels.panel_vecs) > kernels.run_vecs):
-        # Several runs come back to the inputs, or these would have to be looked for.
+    if cymlp_vecs_of(left, kernels.panel_vecs) > kernels.run_vecs:  # several runs come back
         strips = scratch + run_bytes(kernels) + turned_bytes(n_rows)
         kernels.pack_block(
             n_rows, block.n_rows, inputs.rows__b_i, inputs.nonzeros, block.first, strips)
@@ -528,8 +526,8 @@ cdef void update_block_sparse(
             for t in range(ceil_div(block.n_rows, kernels.lanes)):
                 across[t] = across_of(layer, block.first + t * <Py_ssize_t> kernels.lanes, column)
         kernels.sparse_gradient(
-            n_rows, run, block.first, block.n_rows, inputs.rows__b_i, strips, turned,
-            delta__bo + column * item, delta_stride, scratch, &ahead)
+            n_rows, run, block.first, block.n_rows, inputs.rows__b_i, inputs.nonzeros,
+            strips, turned, delta__bo + column * item, delta_stride, scratch, &ahead)
         ahead.n_bytes = 0
         for p in range(p, stop):
             count = block.n_rows * panel_width(panels, p)
@@ -765,18 +763,22 @@ def _check(x, others):
             raise ValueError("the columns of each array must be contiguous")
 
 
-def leave_zeros_out(below=None):
-    """Leave zeros out wherever the share of other numbers is less, instead of where that pays.
+def leave_zeros_out(samples=None, made=None):
+    """Leave zeros out below other shares of non-zeros than those where it pays.
 
     Parameters
     ----------
-    below : float, optional
-        0: all are multiplied. None: to where it pays.
+    samples : float, optional
+        Among the inputs of samples. 0: zeros are multiplied. None: where it pays.
+    made : float, optional
+        Among what layers have made, and its deltas.
     """
     global zeros_pay
     zeros_pay = MEASURED
-    if below is not None:
-        zeros_pay.samples = zeros_pay.products = zeros_pay.gradients = below
+    if samples is not None:
+        zeros_pay.samples = samples
+    if made is not None:
+        zeros_pay.products = zeros_pay.gradients = made
 
 
 leave_zeros_out()

@@ -227,8 +227,8 @@ cdef extern from "kernels.h" nogil:
             size_t n_rows, size_t word, Nonzeros nonzeros, uint64_t* rows__ci) noexcept nogil
         void (*sparse_gradient)(
             size_t n_rows, Panels run, size_t first_input, size_t n_inputs,
-            const void* const* x_rows__b_i, const void* strips__sbt, const uint64_t* rows__ci,
-            const void* delta__bo, size_t delta_stride, void* g__pip,
+            const void* const* x_rows__b_i, Nonzeros nonzeros, const void* strips__sbt,
+            const uint64_t* rows__ci, const void* delta__bo, size_t delta_stride, void* g__pip,
             const SparseAhead* ahead) noexcept nogil
         void (*column_sum)(
             size_t n_rows, size_t width, const void* x__bp, size_t x_stride,

@@ -205,22 +205,26 @@ static inline cymlp_panels cymlp_panels_of(size_t n_vecs, size_t panel_vecs) {
     return panels;
 }
 
-/* The first of some panels, as many as pass at once: at most run_vecs vectors. */
+/* How many vectors some panels have. */
+static inline size_t cymlp_vecs_of(cymlp_panels panels, size_t panel_vecs) {
+    return panels.n_full * panel_vecs + panels.n_lesser * panels.lesser_vecs;
+}
+
+/* The first of some panels, as many as pass at once: at most run_vecs vectors, and fewer where as
+ * many runs are enough. A run of few takes almost as long as one of many. */
 static inline cymlp_panels cymlp_run_of(cymlp_panels left, size_t panel_vecs, size_t run_vecs) {
-    const size_t most_full = run_vecs / panel_vecs;
-    cymlp_panels run = {left.n_full < most_full ? left.n_full : most_full, 0, 0};
-    if (left.n_lesser > 0 && left.n_full < most_full) {
+    const size_t n_vecs = cymlp_vecs_of(left, panel_vecs);
+    const size_t n_runs = (n_vecs + run_vecs - 1) / run_vecs, even = n_vecs / n_runs / panel_vecs;
+    const int evenly = even > 0 && n_vecs - even * panel_vecs <= (n_runs - 1) * run_vecs;
+    const size_t most_full = run_vecs / panel_vecs, wanted = evenly ? even : most_full;
+    cymlp_panels run = {left.n_full < wanted ? left.n_full : wanted, 0, 0};
+    if (left.n_lesser > 0 && run.n_full == left.n_full && left.n_full < most_full) {
         /* One vector less: one more shape would hardly ever be used. */
         const size_t most = (run_vecs - 1 - run.n_full * panel_vecs) / left.lesser_vecs;
         run.n_lesser = left.n_lesser < most ? left.n_lesser : most;
         run.lesser_vecs = left.lesser_vecs;
     }
     return run;
-}
-
-/* How many vectors some panels have. */
-static inline size_t cymlp_vecs_of(cymlp_panels panels, size_t panel_vecs) {
-    return panels.n_full * panel_vecs + panels.n_lesser * panels.lesser_vecs;
 }
 
 /* The panels that are left behind a run of them. */
@@ -436,12 +440,13 @@ typedef struct cymlp_kernels {
     void (*turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonzeros, uint64_t *rows__ci);
 
     /* g = x^T delta for n_inputs inputs, from first_input on, whose rows rows__ci tells, and a run
-     * of panels of outputs. The inputs stand in strips or, where these are NULL, in rows that hold
-     * all of them. Meanwhile what is ahead is brought into the cache. */
+     * of panels of outputs. The inputs stand in strips or, where these are NULL, in their rows.
+     * Meanwhile what is ahead is brought into the cache. */
     void (*sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input, size_t n_inputs,
-                            const void *const *x_rows__b_i, const void *strips__sbt,
-                            const uint64_t *rows__ci, const void *delta__bo, size_t delta_stride,
-                            void *g__pip, const cymlp_sparse_ahead *ahead);
+                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                            const void *strips__sbt, const uint64_t *rows__ci,
+                            const void *delta__bo, size_t delta_stride, void *g__pip,
+                            const cymlp_sparse_ahead *ahead);
 
     /* The sums over the rows of a panel's columns, and of the products of two; in an order that
      * their number determines. Here and below columns are those of arrays of whole vectors. */

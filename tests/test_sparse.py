@@ -117,10 +117,10 @@ def made_by(kind, dtype, **fit):
 def test_leaving_hidden_zeros_out_gives_the_bits_of_multiplying_them(
     isa, leave_zeros_out, dtype, kind
 ):
-    leave_zeros_out(below=0)
+    leave_zeros_out(made=0)
     multiplied = made_by(kind, dtype, n_threads=1)
-    for below, n_threads in ((1, 1), (None, 1), (None, 3)):
-        leave_zeros_out(below)
+    for share, n_threads in ((2, 1), (None, 1), (None, 3)):
+        leave_zeros_out(made=share)
         assert made_by(kind, dtype, n_threads=n_threads) == multiplied
 
 

@@ -89,14 +89,13 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
     }
 }
 
-/* Asks for a row's share of some bytes in each of some panels. */
-static FORCE_INLINE void NAME(bring_share)(const int n_panels, size_t b, size_t n_rows,
-                                           size_t n_bytes, const char *w, size_t panel_size) {
-    const size_t end = n_bytes * (b + 1) / n_rows;
-    for (size_t line = n_bytes * b / n_rows; line < end; line += 64) {
-        UNROLL
-        for (int p = 0; p < n_panels; p++) {
-            PREFETCH_FAR(w + (size_t)p * panel_size + line);
+/* Asks for the weights of some inputs of n_inputs in some panels. */
+static NO_INLINE void NAME(bring_inputs)(size_t first, size_t stop, size_t n_inputs,
+                                         size_t n_panels, size_t n_vecs, const REAL *w__pip) {
+    const size_t width = n_vecs * LANES;
+    for (size_t p = 0; p < n_panels; p++) {
+        for (size_t at = first * width; at < stop * width; at += 64 / sizeof(REAL)) {
+            PREFETCH_FAR(w__pip + p * n_inputs * width + at);
         }
     }
 }
@@ -106,29 +105,38 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
                                            const int lesser_vecs, size_t n_rows, size_t n_inputs,
                                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                            const REAL *w__pip, const REAL *bias__o, int from_y,
-                                           int relu, REAL *y__bo, size_t y_stride, int brings) {
+                                           int relu, REAL *y__bo, size_t y_stride, int brings,
+                                           cymlp_panels next) {
     static const REAL zeros[RUN_VECS * LANES];
     const size_t n_words = (n_inputs + BLOCK_ROWS - 1) / BLOCK_ROWS;
     const size_t full = n_inputs * PANEL_VECS * LANES;
     const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
+    const REAL *next__pip = w__pip + (size_t)n_full * full + (size_t)n_lesser * lesser;
     for (size_t word = 0; word < n_words; word++) {
         const size_t first = word * BLOCK_ROWS;
+        const int is_last = word == n_words - 1;
         const REAL *w = w__pip + first * PANEL_VECS * LANES;
         const REAL *w_lesser = w__pip + (size_t)n_full * full + first * (size_t)lesser_vecs * LANES;
+        /* The weights that are asked for meanwhile: of the next word or the next run. */
+        const cymlp_panels here = {(size_t)n_full, (size_t)n_lesser, (size_t)lesser_vecs};
+        const cymlp_panels then = is_last ? next : here;
+        const REAL *then_full = is_last ? next__pip : w + BLOCK_ROWS * PANEL_VECS * LANES;
+        const REAL *then_lesser = is_last ? next__pip + next.n_full * full
+                                          : w_lesser + BLOCK_ROWS * (size_t)lesser_vecs * LANES;
+        const size_t left = is_last ? n_inputs : n_inputs - first - BLOCK_ROWS;
+        const size_t n_next = !brings ? 0 : left < BLOCK_ROWS ? left : BLOCK_ROWS;
+        const size_t share = (n_next + n_rows - 1) / n_rows; /* of a row */
         for (size_t b = 0; b < n_rows; b++) {
             const uint64_t bits = nonzeros.bits__bw[b * nonzeros.stride + word];
             const REAL *x = (const REAL *)x_rows__b_i[b];
             REAL *y = y__bo + b * y_stride;
             const REAL *start = word || from_y ? y : bias__o ? bias__o : zeros;
-            const int last_relu = relu && word == n_words - 1;
-            if (brings && word + 2 < n_words) {
-                NAME(bring_share)(n_full, b, n_rows, BLOCK_ROWS * PANEL_VECS * LANES * sizeof(REAL),
-                                  (const char *)(w + BLOCK_ROWS * PANEL_VECS * LANES),
-                                  full * sizeof(REAL));
-                NAME(bring_share)(
-                    n_lesser, b, n_rows, BLOCK_ROWS * (size_t)lesser_vecs * LANES * sizeof(REAL),
-                    (const char *)(w_lesser + BLOCK_ROWS * (size_t)lesser_vecs * LANES),
-                    lesser * sizeof(REAL));
+            const int last_relu = relu && is_last;
+            if (b * share < n_next) {
+                const size_t stop = (b + 1) * share < n_next ? (b + 1) * share : n_next;
+                NAME(bring_inputs)(b * share, stop, n_inputs, then.n_full, PANEL_VECS, then_full);
+                NAME(bring_inputs)(b * share, stop, n_inputs, then.n_lesser, then.lesser_vecs,
+                                   then_lesser);
             }
             if (nonzeros.starts__bw) {
                 x += nonzeros.starts__bw[b * nonzeros.stride + word];
@@ -155,11 +163,14 @@ static void NAME(sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_in
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = bias__o ? (const REAL *)bias__o + first * LANES : NULL;
         REAL *y = (REAL *)y__bo + first * LANES;
+        const cymlp_panels left = cymlp_without(panels, run);
+        const int is_last = !cymlp_vecs_of(left, PANEL_VECS);
+        const cymlp_panels next = is_last ? left : cymlp_run_of(left, PANEL_VECS, RUN_VECS);
         switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                                \
     case RUN(FULL, LESSER, VECS):                                                               \
         NAME(forward_run)(FULL, LESSER, VECS, n_rows, n_inputs, x_rows__b_i, nonzeros, w, bias, \
-                          from_y, relu, y, y_stride, brings);                                   \
+                          from_y, relu, y, y_stride, brings, next);                             \
         break;
             FOR_EACH_RUN(CASE)
 #undef CASE
@@ -201,13 +212,12 @@ static void NAME(turn_nonzeros)(size_t n_rows, size_t word, cymlp_nonzeros nonze
                            ((v) - n_in_full) % lesser_vecs * LANES)
 
 /* The gradient of one input's weights in a run of panels, over the rows of one word. */
-static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesser,
-                                             const int lesser_vecs, const int in_strips,
-                                             uint64_t rows, const REAL *strip__bt,
-                                             const void *const *x_rows__b_i, size_t input,
-                                             const REAL *delta__bo, size_t delta_stride, int from_g,
-                                             REAL *g_full__p, size_t full, REAL *g_lesser__p,
-                                             size_t lesser) {
+static FORCE_INLINE void
+NAME(gradient_word)(const int n_full, const int n_lesser, const int lesser_vecs,
+                    const int in_strips, uint64_t rows, const REAL *strip__bt,
+                    const void *const *x_rows__b_i, cymlp_nonzeros nonzeros, size_t input,
+                    const REAL *delta__bo, size_t delta_stride, int from_g, REAL *g_full__p,
+                    size_t full, REAL *g_lesser__p, size_t lesser) {
     const int n_in_full = n_full * PANEL_VECS, n_vecs = n_in_full + n_lesser * lesser_vecs;
     vec sum[RUN_VECS];
     UNROLL
@@ -217,11 +227,16 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesse
     while (rows) {
         const size_t b = (size_t)lowest_bit(rows);
         const REAL *delta = delta__bo + b * delta_stride;
-        const REAL x = in_strips ? strip__bt[b * TILE_ROWS + input % TILE_ROWS]
-                                 : ((const REAL *)x_rows__b_i[b])[input];
+        const REAL *x = in_strips ? strip__bt + b * TILE_ROWS : (const REAL *)x_rows__b_i[b];
+        size_t at = in_strips ? input % TILE_ROWS : input;
+        if (!in_strips && nonzeros.starts__bw) { /* how many values of the row are before it */
+            const size_t word = b * nonzeros.stride + input / BLOCK_ROWS;
+            const uint64_t below = ((uint64_t)1 << input % BLOCK_ROWS) - 1;
+            at = nonzeros.starts__bw[word] + (size_t)count_bits(nonzeros.bits__bw[word] & below);
+        }
         SETTLE(delta);
         rows &= rows - 1;
-        NAME(add_scaled)(1, n_vecs, vec_set1(x), delta, 0, sum);
+        NAME(add_scaled)(1, n_vecs, vec_set1(x[at]), delta, 0, sum);
     }
     UNROLL
     for (int v = 0; v < n_vecs; v++) {
@@ -231,24 +246,26 @@ static FORCE_INLINE void NAME(gradient_word)(const int n_full, const int n_lesse
 
 #undef IN_RUN
 
-/* Asks for the weights of one input in one panel. */
-static FORCE_INLINE void NAME(claim_row)(const int n_vecs, const char *const parameters[3],
-                                         size_t offset) {
+/* Asks for the weights of one input in one panel and, in a large layer, for their slots. */
+static FORCE_INLINE void NAME(claim_row)(const int is_large, const int n_vecs,
+                                         const char *const parameters[3], size_t offset) {
     UNROLL
     for (size_t line = 0; line < (size_t)n_vecs * LANES * sizeof(REAL); line += 64) {
         PREFETCH_TO_WRITE(parameters[0] + offset + line);
-        PREFETCH_FAR(parameters[1] + offset + line);
-        PREFETCH_FAR(parameters[2] + offset + line);
+        if (is_large) {
+            PREFETCH_FAR(parameters[1] + offset + line);
+            PREFETCH_FAR(parameters[2] + offset + line);
+        }
     }
 }
 
 /* In some panels; a function of its own as add_scaled is. */
-static FORCE_INLINE void NAME(claim_rows)(const int n_panels, const int n_vecs,
+static FORCE_INLINE void NAME(claim_rows)(const int is_large, const int n_panels, const int n_vecs,
                                           const char *const parameters[3], size_t offset,
                                           size_t panel_size) {
     UNROLL
     for (int p = 0; p < n_panels; p++) {
-        NAME(claim_row)(n_vecs, parameters, offset + (size_t)p * panel_size);
+        NAME(claim_row)(is_large, n_vecs, parameters, offset + (size_t)p * panel_size);
     }
 }
 
@@ -264,14 +281,17 @@ static NO_INLINE void NAME(claim_across)(const cymlp_sparse_ahead *ahead, size_t
 static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_lesser,
                                             const int lesser_vecs, const int in_strips,
                                             size_t n_rows, size_t first_input, size_t n_inputs,
-                                            const void *const *x_rows__b_i, const REAL *strips__sbt,
-                                            const uint64_t *rows__ci, const REAL *delta__bo,
-                                            size_t delta_stride, REAL *g__pip,
-                                            const cymlp_sparse_ahead *ahead) {
+                                            const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
+                                            const REAL *strips__sbt, const uint64_t *rows__ci,
+                                            const REAL *delta__bo, size_t delta_stride,
+                                            REAL *g__pip, const cymlp_sparse_ahead *ahead) {
     const size_t full_row = PANEL_VECS * LANES, lesser_row = (size_t)lesser_vecs * LANES;
     const size_t full = n_inputs * full_row, lesser = n_inputs * lesser_row;
     REAL *const g_lesser = g__pip + (size_t)n_full * full;
     for (size_t b = 0; b < n_rows; b += 64) { /* their deltas stay in the first-level cache */
+        cymlp_nonzeros here = nonzeros;
+        here.bits__bw += b * nonzeros.stride;
+        here.starts__bw += nonzeros.starts__bw ? b * nonzeros.stride : 0;
         for (size_t i = 0; i < n_inputs; i++) {
             if (b + i < n_rows) {
                 const char *next = (const char *)ahead->rows__b[b + i] + ahead->start;
@@ -280,9 +300,9 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_lesser
                 }
             }
             if (b == 0 && n_rows >= 64) { /* less work would not hide them */
-                NAME(claim_rows)(n_full, PANEL_VECS, ahead->full, i * full_row * sizeof(REAL),
-                                 ahead->full_panel);
-                NAME(claim_rows)(n_lesser, lesser_vecs, ahead->lesser,
+                NAME(claim_rows)(in_strips, n_full, PANEL_VECS, ahead->full,
+                                 i * full_row * sizeof(REAL), ahead->full_panel);
+                NAME(claim_rows)(in_strips, n_lesser, lesser_vecs, ahead->lesser,
                                  i * lesser_row * sizeof(REAL),
                                  ahead->full_panel / PANEL_VECS * (size_t)lesser_vecs);
                 NAME(claim_across)(ahead, i);
@@ -290,7 +310,7 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_lesser
             const size_t strip = i / TILE_ROWS * n_rows + b;
             NAME(gradient_word)(n_full, n_lesser, lesser_vecs, in_strips, rows__ci[b + i],
                                 in_strips ? strips__sbt + strip * TILE_ROWS : NULL, x_rows__b_i + b,
-                                in_strips ? i : first_input + i, delta__bo + b * delta_stride,
+                                here, in_strips ? i : first_input + i, delta__bo + b * delta_stride,
                                 delta_stride, b > 0, g__pip + i * full_row, full,
                                 g_lesser + i * lesser_row, lesser);
         }
@@ -299,14 +319,15 @@ static FORCE_INLINE void NAME(gradient_run)(const int n_full, const int n_lesser
 
 static void NAME(sparse_gradient)(size_t n_rows, cymlp_panels run, size_t first_input,
                                   size_t n_inputs, const void *const *x_rows__b_i,
-                                  const void *strips__sbt, const uint64_t *rows__ci,
-                                  const void *delta__bo, size_t delta_stride, void *g__pip,
+                                  cymlp_nonzeros nonzeros, const void *strips__sbt,
+                                  const uint64_t *rows__ci, const void *delta__bo,
+                                  size_t delta_stride, void *g__pip,
                                   const cymlp_sparse_ahead *ahead) {
     switch (RUN_OF(run)) {
-#define GRADIENT(FULL, LESSER, VECS, IN_STRIPS)                                                    \
-    NAME(gradient_run)(FULL, LESSER, VECS, IN_STRIPS, n_rows, first_input, n_inputs, x_rows__b_i,  \
-                       (const REAL *)strips__sbt, rows__ci, (const REAL *)delta__bo, delta_stride, \
-                       (REAL *)g__pip, ahead)
+#define GRADIENT(FULL, LESSER, VECS, IN_STRIPS)                                                   \
+    NAME(gradient_run)(FULL, LESSER, VECS, IN_STRIPS, n_rows, first_input, n_inputs, x_rows__b_i, \
+                       nonzeros, (const REAL *)strips__sbt, rows__ci, (const REAL *)delta__bo,    \
+                       delta_stride, (REAL *)g__pip, ahead)
 #define CASE(FULL, LESSER, VECS)             \
     case RUN(FULL, LESSER, VECS):            \
         if (strips__sbt) {                   \
