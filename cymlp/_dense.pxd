@@ -256,6 +256,12 @@ cdef Inputs known_zeros(
     const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
     const uint64_t* bits__bw, const Py_ssize_t* counts__b) noexcept nogil
 
+# Asks for the deltas of some panels, many of which other threads have made. Where zeros are left
+# out the hardware cannot know which of their rows comes next.
+cdef void bring_deltas(
+    const Dense* layer, PanelRange panels, Py_ssize_t n_rows,
+    const void* const* delta_rows__b_o) noexcept nogil
+
 # Updates a part of an item, whole pieces, by its gradient, the sum of x^T delta or delta over the
 # rows of the batch. delta's rows hold whole vectors. `norms`, unless NULL, are set to those of what
 # is updated from before.

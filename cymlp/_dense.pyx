@@ -39,6 +39,9 @@ cdef ZerosPay MEASURED = ZerosPay(samples=0.55, products=0.65, gradients=0.6)
 cdef Py_ssize_t FEWEST_MADE = 64
 cdef Py_ssize_t FEWEST_VECTORS = 8
 
+# Bytes of deltas that are asked for at once. More would not stay in the cache.
+cdef Py_ssize_t MOST_TO_BRING = 512 * 1024
+
 cdef Penalty NO_PENALTY = Penalty(l1=0, l2=0, per_batch=False)
 
 # Bytes of the largest register tile of any ISA, at the start of an update's scratch memory.
@@ -279,6 +282,16 @@ cdef Inputs known_zeros(
         inputs.nonzeros.stride = n_words_of(kernels, n_inputs)
         inputs.next_rows__b = inputs.rows__b_i  # of which nothing is brought
     return inputs
+
+
+cdef void bring_deltas(
+    const Dense* layer, PanelRange some, Py_ssize_t n_rows, const void* const* delta_rows__b_o
+) noexcept nogil:
+    cdef Panels panels = panels_of(layer.kernels, layer.n_units)
+    cdef Py_ssize_t n_columns = columns_of(layer, some)
+    if n_rows * n_columns * <Py_ssize_t> layer.kernels.item_size <= MOST_TO_BRING:
+        layer.kernels.bring_columns(
+            n_rows, delta_rows__b_o, first_column(&panels, some.start), n_columns)
 
 
 # Rows of a kernel that an update takes at once, all of one word of non-zeros.

@@ -10,9 +10,10 @@ from libc.stdlib cimport calloc, free
 
 from cymlp._batch cimport address
 from cymlp._dense cimport (
-    Dense, Inputs, Norms, Part, all_panels, columns_of, dense_apply_item, dense_constrain,
-    dense_gradient_squares, dense_norms, dense_update_item, item_rows, keeps_gradient, known_zeros,
-    n_items, n_norms, n_panels, panels_of_thread, penalty_of, piece_rows)
+    Dense, Inputs, Norms, Part, all_panels, bring_deltas, columns_of, dense_apply_item,
+    dense_constrain, dense_gradient_squares, dense_norms, dense_update_item, item_rows,
+    keeps_gradient, known_zeros, n_items, n_norms, n_panels, panels_of_thread, penalty_of,
+    piece_rows)
 from cymlp._kernels cimport CYMLP_ACCUMULATE, Step
 from cymlp._ops cimport (
     OP_DENSE, Op, Tensor, has_penalty, item_parameters, norm_apply, norm_gradient_squares,
@@ -23,9 +24,6 @@ from cymlp._threads cimport cymlp_now, free_balance, note_rate, share_of
 
 # The rows of a batch that take as long to sum up as an optimizer takes to move a parameter.
 cdef double OPTIMIZER_ROWS = 20
-# Bytes of deltas, many of them made by other threads, that are asked for at once where zeros are
-# left out: which rows come next the hardware cannot know then. More would not stay in the cache.
-cdef Py_ssize_t MOST_TO_BRING = 512 * 1024
 
 
 cdef Part part_of(Shares* shares, const Op* op, Py_ssize_t index, bint whole) noexcept nogil:
@@ -92,7 +90,7 @@ cdef class Updates(Passes):
         self, Run* run, const Batch* batch, Py_ssize_t n_rows, int optimizer, int thread, int team
     ) noexcept nogil:
         """Bring this thread's items of all operations up to date with some rows of the batch."""
-        cdef Py_ssize_t k, index, p, n_bytes
+        cdef Py_ssize_t k, index, p
         cdef const Op* op
         cdef const Tensor* source
         cdef Inputs below
@@ -111,9 +109,10 @@ cdef class Updates(Passes):
                     below = known_zeros(
                         self.kernels, n_rows, op.n_inputs, below, source.nonzeros,
                         source.n_nonzeros)
-                n_bytes = n_rows * op.stride * <Py_ssize_t> self.kernels.item_size
-                if team > 1 and below.nonzeros.bits__bw != NULL and n_bytes <= MOST_TO_BRING:
-                    self.kernels.bring_columns(n_rows, batch.tensors[k].delta_rows, 0, op.stride)
+                if team > 1 and below.nonzeros.bits__bw != NULL:
+                    bring_deltas(
+                        &op.dense, shares.units if batch.has_sums and k == 0 else all_panels(),
+                        n_rows, batch.tensors[k].delta_rows)
             for index in range(op_items(op)):
                 part = part_of(&shares, op, index, is_whole(op))
                 norms = NULL
