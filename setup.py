@@ -92,9 +92,8 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             (cythonized,) = cythonize(ext, build_dir=build_dir, compiler_directives=DIRECTIVES)
             ext.sources = cythonized.sources
-            ext.extra_compile_args = [*compile_flags, *openmp[0]]
-            if ext is kernels:
-                ext.extra_compile_args += kernel_flags
+            own_flags = kernel_flags if ext is kernels else []
+            ext.extra_compile_args = [*compile_flags, *own_flags, *openmp[0]]
             ext.extra_link_args = [*link_flags, *openmp[1]]
         super().build_extensions()
 

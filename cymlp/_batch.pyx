@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cymlp._arrays cimport PyArray_DATA, PyArrayObject
-from cymlp._dense cimport all_inputs, ceil_div, zeros_pay
+from cymlp._dense cimport all_inputs, ceil_div, n_words_of, zeros_pay
 from cymlp._kernels import element
 
 from cymlp._kernels cimport CYMLP_SINGLE, CYMLP_WIDE
@@ -350,7 +350,7 @@ cdef class Arena:
 cdef Py_ssize_t rows_room(
     const KernelTable* kernels, Format format, Py_ssize_t n_rows, Py_ssize_t n_inputs
 ):
-    cdef Py_ssize_t words = n_rows * ceil_div(n_inputs, kernels.block_rows)
+    cdef Py_ssize_t words = n_rows * n_words_of(kernels, n_inputs)
     cdef Py_ssize_t room = 7 * Arena.room(n_rows * sizeof(double))
     if format == FOREIGN:
         room += Arena.room(n_rows * converted_stride(kernels, n_inputs))
@@ -376,7 +376,7 @@ cdef BatchRows take_rows(
     rows.scale = <double*> address(arena.take(n_rows, np.float64))
     rows.loss = <double*> address(arena.take(n_rows, np.float64))
     rows.hit = <double*> address(arena.take(n_rows, np.float64))
-    rows.n_words = ceil_div(n_inputs, kernels.block_rows)
+    rows.n_words = n_words_of(kernels, n_inputs)
     rows.converted = NULL
     rows.converted_stride = converted_stride(kernels, n_inputs)
     rows.nonzeros = NULL

@@ -18,7 +18,7 @@ from cymlp._kernels cimport Panels as VectorPanels
 
 cdef enum:
     CACHE_LINE = 64
-    MOST_ACROSS = 32                # vectors of a block's rows
+    MOST_ACROSS = 32                # vectors of a block's rows: of 64 at most, two in each at least
 
 # Bytes of a row of inputs that the forward pass takes at once.
 cdef Py_ssize_t STRETCH_BYTES = 4096

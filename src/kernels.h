@@ -211,10 +211,11 @@ static inline size_t cymlp_vecs_of(cymlp_panels panels, size_t panel_vecs) {
 }
 
 /* The first of some panels, as many as pass at once: at most run_vecs vectors, and fewer where as
- * many runs are enough. A run of few takes almost as long as one of many. */
+ * many runs are enough. A run of few takes almost as long as one of many. Of no panels, none. */
 static inline cymlp_panels cymlp_run_of(cymlp_panels left, size_t panel_vecs, size_t run_vecs) {
     const size_t n_vecs = cymlp_vecs_of(left, panel_vecs);
-    const size_t n_runs = (n_vecs + run_vecs - 1) / run_vecs, even = n_vecs / n_runs / panel_vecs;
+    const size_t n_runs = n_vecs ? (n_vecs - 1) / run_vecs + 1 : 1;
+    const size_t even = n_vecs / n_runs / panel_vecs;
     const int evenly = even > 0 && n_vecs - even * panel_vecs <= (n_runs - 1) * run_vecs;
     const size_t most_full = run_vecs / panel_vecs, wanted = evenly ? even : most_full;
     cymlp_panels run = {left.n_full < wanted ? left.n_full : wanted, 0, 0};

@@ -156,16 +156,14 @@ static void NAME(sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_in
                                  void *y__bo, size_t y_stride) {
     const size_t n_bytes = n_inputs * cymlp_vecs_of(panels, PANEL_VECS) * LANES * sizeof(REAL);
     const int brings = n_rows >= FEWEST_TO_BRING && n_bytes >= LEAST_TO_BRING;
-    cymlp_panels run;
-    for (size_t first = 0; cymlp_vecs_of(panels, PANEL_VECS);
-         first += cymlp_vecs_of(run, PANEL_VECS), panels = cymlp_without(panels, run)) {
-        run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS);
+    cymlp_panels run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS), next;
+    for (size_t first = 0; cymlp_vecs_of(run, PANEL_VECS);
+         first += cymlp_vecs_of(run, PANEL_VECS), run = next) {
+        panels = cymlp_without(panels, run);
+        next = cymlp_run_of(panels, PANEL_VECS, RUN_VECS);
         const REAL *w = (const REAL *)w__pip + first * LANES * n_inputs;
         const REAL *bias = bias__o ? (const REAL *)bias__o + first * LANES : NULL;
         REAL *y = (REAL *)y__bo + first * LANES;
-        const cymlp_panels left = cymlp_without(panels, run);
-        const int is_last = !cymlp_vecs_of(left, PANEL_VECS);
-        const cymlp_panels next = is_last ? left : cymlp_run_of(left, PANEL_VECS, RUN_VECS);
         switch (RUN_OF(run)) {
 #define CASE(FULL, LESSER, VECS)                                                                \
     case RUN(FULL, LESSER, VECS):                                                               \
