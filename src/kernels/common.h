@@ -30,16 +30,19 @@
 #endif
 
 /* Before a loop of constant length whose variables must all end up in registers. Clang's plain
- * "unroll" may come after the pass that puts arrays there. UNROLL_BY_8 is for loops of any length.
- */
+ * "unroll" may come after the pass that puts arrays there. UNROLL_BY_2 and UNROLL_BY_8 are for
+ * loops of any length. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL_BY_2 _Pragma("clang loop unroll_count(2)")
 #define UNROLL_BY_8 _Pragma("clang loop unroll_count(8)")
 #elif defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_BY_2 _Pragma("GCC unroll 2")
 #define UNROLL_BY_8 _Pragma("GCC unroll 8")
 #else
 #define UNROLL
+#define UNROLL_BY_2
 #define UNROLL_BY_8
 #endif
 
@@ -55,8 +58,8 @@
 #define PREFETCH_FAR(p) ((void)(p))
 #endif
 
-/* Has the compiler work an address out here. In front of a loop it would prepare one for each
- * offset that is added later, more than there are registers. */
+/* Has the compiler work a number or an address out here, in a register. In front of a loop it would
+ * prepare one for each offset that is added later, more than there are registers. */
 #ifdef __GNUC__
 #define SETTLE(p) __asm__("" : "+r"(p))
 #else

@@ -14,6 +14,13 @@
 #define FEWEST_TO_BRING 48
 #define LEAST_TO_BRING (512 * 1024)
 
+/* Adds the bits of a vector, from input i of a word on, and asks for what is wanted later. */
+#define ADD_BITS(word, i, load)                                                           \
+    do {                                                                                  \
+        PREFETCH(later + (i)); /* shuffled rows: the hardware cannot know the next one */ \
+        (word) |= (uint64_t)vec_nonzero(load) << (i);                                     \
+    } while (0)
+
 static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *const *x_rows__b_i,
                                   uint64_t *bits__bw, size_t bits_stride) {
     size_t total = 0;
@@ -21,13 +28,19 @@ static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *co
         const REAL *x = (const REAL *)x_rows__b_i[b];
         const REAL *later = (const REAL *)x_rows__b_i[b + 2 < n_rows ? b + 2 : n_rows - 1];
         uint64_t *bits = bits__bw ? bits__bw + b * bits_stride : NULL;
-        for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
-            const size_t end = n_inputs - first < BLOCK_ROWS ? n_inputs : first + BLOCK_ROWS;
+        for (size_t left = n_inputs; left; x += BLOCK_ROWS, later += BLOCK_ROWS) {
             uint64_t word = 0;
-            for (size_t i = first; i < end; i += LANES) {
-                const size_t some = end - i < LANES ? end - i : LANES;
-                PREFETCH(later + i); /* shuffled rows: the hardware cannot know the next one */
-                word |= (uint64_t)vec_nonzero(NAME(load_up_to)(x + i, some, 0)) << (i - first);
+            if (left >= BLOCK_ROWS) {
+                UNROLL
+                for (size_t i = 0; i < BLOCK_ROWS; i += LANES) {
+                    ADD_BITS(word, i, vec_load(x + i));
+                }
+                left -= BLOCK_ROWS;
+            } else {
+                FOR_EACH_VEC(i, some, left) {
+                    ADD_BITS(word, i, NAME(load_up_to)(x + i, some, 0));
+                }
+                left = 0;
             }
             if (bits) {
                 *bits++ = word;
@@ -37,6 +50,8 @@ static size_t NAME(find_nonzeros)(size_t n_rows, size_t n_inputs, const void *co
     }
     return total;
 }
+
+#undef ADD_BITS
 
 /* Adds one input times its weights to the sums of a run of panels. */
 static FORCE_INLINE void NAME(add_input)(const int n_full, const int n_lesser,
@@ -70,11 +85,8 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
         NAME(add_input)(n_full, n_lesser, lesser_vecs, i, *x++, w__pip, full, w_lesser__pip, lesser,
                         sum);
     }
-    /* Prefetchers go by an instruction's address. One that sees a row of weights in ten fetches
-     * others less often than one that sees them all: a single row takes a third less time. (The
-     * loop above is for batches: so much code is not worth it there.) */
-    UNROLL_BY_8
-    while (bits) {
+    UNROLL_BY_8 /* the ends of short loops are foreseen sooner */
+        while (bits) {
         const size_t i = (size_t)lowest_bit(bits);
         bits &= bits - 1;
         NAME(add_input)(n_full, n_lesser, lesser_vecs, i, x[i], w__pip, full, w_lesser__pip, lesser,
@@ -150,10 +162,75 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
     }
 }
 
+/* A row alone: its sums stay in the registers from word to word.
+ *
+ * Prefetchers go by an instruction's address. One that sees every other row of weights fetches
+ * others less often than one that sees them all: that takes a third less time. */
+static FORCE_INLINE void NAME(sparse_row_run)(const int n_full, const int n_lesser,
+                                              const int lesser_vecs, size_t n_inputs,
+                                              const uint64_t *bits__w, const REAL *x__i,
+                                              const REAL *w__pip, const REAL *start__o, int relu,
+                                              REAL *y__o) {
+    const int n_vecs = n_full * PANEL_VECS + n_lesser * lesser_vecs;
+    const size_t full = n_inputs * PANEL_VECS * LANES;
+    const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
+    const REAL *w_lesser__pip = w__pip + (size_t)n_full * full;
+    vec sum[RUN_VECS];
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        sum[v] = start__o ? vec_load(start__o + v * LANES) : vec_zero();
+    }
+    for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
+        uint64_t bits = *bits__w++;
+        UNROLL_BY_2
+        while (bits) {
+            const size_t i = first + (size_t)lowest_bit(bits);
+            bits &= bits - 1;
+            NAME(add_input)(n_full, n_lesser, lesser_vecs, i, x__i[i], w__pip, full, w_lesser__pip,
+                            lesser, sum);
+        }
+    }
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        if (relu) {
+            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
+        }
+        vec_store(y__o + v * LANES, sum[v]);
+    }
+}
+
+static NO_INLINE void NAME(sparse_row)(cymlp_panels panels, size_t n_inputs,
+                                       const uint64_t *bits__w, const REAL *x__i,
+                                       const REAL *w__pip, const REAL *start__o, int relu,
+                                       REAL *y__o) {
+    for (cymlp_panels run; cymlp_vecs_of(panels, PANEL_VECS); panels = cymlp_without(panels, run)) {
+        run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS);
+        switch (RUN_OF(run)) {
+#define CASE(FULL, LESSER, VECS)                                                                  \
+    case RUN(FULL, LESSER, VECS):                                                                 \
+        NAME(sparse_row_run)(FULL, LESSER, VECS, n_inputs, bits__w, x__i, w__pip, start__o, relu, \
+                             y__o);                                                               \
+        break;
+            FOR_EACH_RUN(CASE)
+#undef CASE
+        }
+        const size_t width = cymlp_vecs_of(run, PANEL_VECS) * LANES;
+        w__pip += width * n_inputs;
+        start__o = start__o ? start__o + width : NULL;
+        y__o += width;
+    }
+}
+
 static void NAME(sparse_forward)(size_t n_rows, cymlp_panels panels, size_t n_inputs,
                                  const void *const *x_rows__b_i, cymlp_nonzeros nonzeros,
                                  const void *w__pip, const void *bias__o, int from_y, int relu,
                                  void *y__bo, size_t y_stride) {
+    if (n_rows == 1 && !nonzeros.starts__bw) {
+        NAME(sparse_row)(panels, n_inputs, nonzeros.bits__bw, (const REAL *)x_rows__b_i[0],
+                         (const REAL *)w__pip, (const REAL *)(from_y ? y__bo : bias__o), relu,
+                         (REAL *)y__bo);
+        return;
+    }
     const size_t n_bytes = n_inputs * cymlp_vecs_of(panels, PANEL_VECS) * LANES * sizeof(REAL);
     const int brings = n_rows >= FEWEST_TO_BRING && n_bytes >= LEAST_TO_BRING;
     cymlp_panels run = cymlp_run_of(panels, PANEL_VECS, RUN_VECS), next;

@@ -31,10 +31,17 @@
     _mm512_or_pd(_mm512_andnot_pd(_mm512_set1_pd(-0.0), a), _mm512_and_pd(_mm512_set1_pd(-0.0), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes)
-#define vec_nonzero(a) _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (count)) - 1), v)
+
+/* GCC 12 extends a mask in a mask register, and may store no more than its 16 bits: it is moved
+ * first. */
+static FORCE_INLINE unsigned NAME(vec_nonzero)(vec a) {
+    unsigned bits = _mm512_cmp_pd_mask(a, vec_zero(), _CMP_NEQ_UQ);
+    SETTLE(bits);
+    return bits;
+}
 
 static inline vec NAME(vec_lane)(vec v, size_t lane) {
     return _mm512_permutexvar_pd(_mm512_set1_epi64((long long)lane), v);
@@ -130,10 +137,15 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
                  _mm512_and_ps(_mm512_set1_ps(-0.0f), b))
 #define vec_if_less(a, b, yes, no) \
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes)
-#define vec_nonzero(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ)
 #define vec_load_some(p, count, fill) \
     _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << (count)) - 1), p)
 #define vec_store_some(p, count, v) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (count)) - 1), v)
+
+static FORCE_INLINE unsigned NAME(vec_nonzero)(vec a) {
+    unsigned bits = _mm512_cmp_ps_mask(a, vec_zero(), _CMP_NEQ_UQ);
+    SETTLE(bits);
+    return bits;
+}
 
 static inline vec NAME(vec_lane)(vec v, size_t lane) {
     return _mm512_permutexvar_ps(_mm512_set1_epi32((int)lane), v);
@@ -232,6 +244,7 @@ static FORCE_INLINE void NAME(vec_transpose)(vec v[LANES]) {
 #define vec_lane(v, l) NAME(vec_lane)(v, l)
 #define vec_pow2(n) NAME(vec_pow2)(n)
 #define vec_exponent(x) NAME(vec_exponent)(x)
+#define vec_nonzero(a) NAME(vec_nonzero)(a)
 #define vec_sum(v) NAME(vec_sum)(v)
 #define vec_sums(v) NAME(vec_sums)(v)
 #define vec_largest(v) NAME(vec_largest)(v)
