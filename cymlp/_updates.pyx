@@ -288,12 +288,13 @@ cdef class Updates(Passes):
     cdef _need_gradients(self):
         """Make room for gradients, once; the caller has entered."""
         cdef Py_ssize_t k
-        trained = [self._trained(k) for k in range(self.n_ops)]
-        if all(f"{name}_gradient" in self.arrays[k]
-               for k, names in enumerate(trained) for name in names):
+        wanted = [[f"{name}_gradient" for name in self._trained(k)] for k in range(self.n_ops)]
+        # Of all arrays at once: a generator would take a quarter of this module.
+        if not [name for k, names in enumerate(wanted) for name in names
+                if name not in self.arrays[k]]:
             return
-        gradients = self._new_arrays([[f"{name}_gradient" for name in names] for names in trained])
+        gradients = self._new_arrays(wanted)
         for k in range(self.n_ops):
-            for name in trained[k]:
+            for name in self._trained(k):
                 self._parameters(k, name).gradient = address(gradients[k][f"{name}_gradient"])
             self.arrays[k].update(gradients[k])
