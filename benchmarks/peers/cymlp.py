@@ -84,9 +84,4 @@ JOBS: dict[str, Callable[[Task, Arrays], Job]] = {
 
 def job(task: Task, arrays: Arrays) -> Job:
     cymlp.set_num_threads(task.threads)
-    kinds: dict[str, Callable[[Task, Arrays], Job]] = {
-        "train": Training,
-        "predict": Prediction,
-        "predictor": PreparedPrediction,
-    }
-    return kinds[task.kind](task, arrays)
+    return JOBS[task.kind](task, arrays)
