@@ -1,13 +1,16 @@
-"""Arrays from outside that kernels can read as they stand."""
-
-import numpy as np
+"""Arrays from outside that kernels can read as they stand, and new ones."""
 
 from cymlp._kernels cimport KernelTable, active_table
+
+cdef extern from "numpy/arrayobject.h":
+    int _import_array() except -1
+    bint PyArray_CheckExact(x)
+    object PyArray_SimpleNew(int ndim, Py_ssize_t* shape, int element)
 
 # Bytes that are worth handing the GIL over while they are read.
 cdef Py_ssize_t RELEASE_BYTES = 1 << 18
 
-cdef object ndarray = np.ndarray
+_import_array()
 
 
 cdef bint look_at(x, Py_ssize_t item_size, Rows* rows) except -1:
@@ -15,7 +18,7 @@ cdef bint look_at(x, Py_ssize_t item_size, Rows* rows) except -1:
     cdef const Py_ssize_t* shape
     cdef const Py_ssize_t* strides
     cdef int last
-    if type(x) is not ndarray:
+    if not PyArray_CheckExact(x):
         return False
     shape, strides, last = PyArray_DIMS(array), PyArray_STRIDES(array), PyArray_NDIM(array) - 1
     if not (
@@ -84,3 +87,11 @@ cdef bint are_finite(const KernelTable* kernels, const Rows* rows) noexcept nogi
         if not kernels.all_finite(rows.n_columns, rows.base + row * rows.stride):
             return False
     return True
+
+
+cdef object new_rows(Py_ssize_t n_rows, Py_ssize_t n_columns, Py_ssize_t item_size, bint flat):
+    cdef Py_ssize_t[2] shape
+    cdef int first = 1 if flat else 0
+    shape[0], shape[1] = n_rows, n_columns
+    return PyArray_SimpleNew(
+        2 - first, &shape[first], NPY_FLOAT if item_size == sizeof(float) else NPY_DOUBLE)

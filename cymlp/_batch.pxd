@@ -71,6 +71,12 @@ cdef void gather(
     Py_ssize_t stop, const BatchRows* rows, const Inputs* inputs,
     Py_ssize_t n_ahead) noexcept nogil
 
+# The share of inputs that are not zero below which a first layer of n_units leaves the zeros of
+# n_rows samples out; 0 where it never does.
+cdef double most_nonzeros(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t n_rows,
+    Py_ssize_t n_units) noexcept nogil
+
 # The time that a first layer of n_units takes for n_rows samples, in units of what it takes to
 # multiply all of their inputs: 1 where that is the fastest, less where zeros are to be left out.
 # The answer depends on the samples and the layer alone.
@@ -134,4 +140,4 @@ cdef BatchRows take_rows(
     Py_ssize_t n_inputs)
 
 # The same arrays from a row on.
-cdef BatchRows rows_from(BatchRows rows, Py_ssize_t row) noexcept nogil
+cdef void rows_from(const BatchRows* all_rows, Py_ssize_t row, BatchRows* rows) noexcept nogil

@@ -17,9 +17,9 @@ cdef enum:
     PIECE = 64                      # inputs of a row that are converted to be counted
     DENSITY_ROWS = 8                # of a batch, that its zeros are looked for in
 
-# Inputs that a first layer must have for its zeros to be looked for, and units that it must have
-# more than. Where its units fill fewer vectors than SPARSE_VECTORS, fewer inputs may be other than
-# zero than zeros_pay says: each addition then waits for the one before.
+# Inputs that a first layer must have for its zeros to be looked for and, for several rows, units
+# that it must have more than. Where its units fill fewer vectors than SPARSE_VECTORS, fewer inputs
+# may be other than zero than zeros_pay says: each addition then waits for the one before.
 cdef Py_ssize_t SPARSE_INPUTS = 64
 cdef Py_ssize_t DENSE_UNITS = 16
 cdef double SPARSE_VECTORS = 5.25
@@ -97,20 +97,30 @@ cdef void mark_nonzeros(
         next_column += block
 
 
+cdef double most_nonzeros(
+    const KernelTable* kernels, const Samples* samples, Py_ssize_t n_rows, Py_ssize_t n_units
+) noexcept nogil:
+    if n_units == 0:
+        return 0
+    if samples.format != NONZEROS:
+        if samples.n_inputs < SPARSE_INPUTS or n_rows > 1 and n_units <= DENSE_UNITS:
+            return 0
+        if n_rows == 1:  # each addition waits for the one before, whatever is multiplied
+            return zeros_pay.samples
+    return zeros_pay.samples * min(1.0, n_units / (SPARSE_VECTORS * kernels.lanes))
+
+
 cdef double first_layer_cost(
     const KernelTable* kernels, const Samples* samples, Py_ssize_t first, Py_ssize_t n_rows,
     Py_ssize_t n_units
 ) noexcept nogil:
-    cdef double share, limit
-    if n_units == 0:
+    cdef double share, limit = most_nonzeros(kernels, samples, n_rows, n_units)
+    if limit == 0:
         return 1
-    limit = zeros_pay.samples * min(1.0, n_units / (SPARSE_VECTORS * kernels.lanes))
     if samples.format == NONZEROS:
         share = samples.row_starts[samples.n_rows] / (
             <double> samples.n_rows * samples.n_inputs)
         return share / limit
-    if samples.n_inputs < SPARSE_INPUTS or n_units <= DENSE_UNITS:
-        return 1
     share = nonzero_share(kernels, samples, first, n_rows, limit)
     return share / limit if share < limit else 1
 
@@ -390,18 +400,22 @@ cdef BatchRows take_rows(
     return rows
 
 
-cdef BatchRows rows_from(BatchRows rows, Py_ssize_t row) noexcept nogil:
-    rows.x += row
-    rows.next_x += row
-    rows.values += row
-    rows.labels += row
-    rows.scale += row
-    rows.loss += row
-    rows.hit += row
-    if rows.converted != NULL:
-        rows.converted += row * rows.converted_stride
-    if rows.nonzero_starts != NULL:
-        rows.nonzero_starts += row * rows.n_words
-    if rows.nonzeros != NULL:
-        rows.nonzeros += row * rows.n_words
-    return rows
+cdef void rows_from(const BatchRows* all_rows, Py_ssize_t row, BatchRows* rows) noexcept nogil:
+    rows.x = all_rows.x + row
+    rows.next_x = all_rows.next_x + row
+    rows.values = all_rows.values + row
+    rows.labels = all_rows.labels + row
+    rows.scale = all_rows.scale + row
+    rows.loss = all_rows.loss + row
+    rows.hit = all_rows.hit + row
+    rows.n_words = all_rows.n_words
+    rows.converted_stride = all_rows.converted_stride
+    rows.converted = NULL
+    rows.nonzero_starts = NULL
+    rows.nonzeros = NULL
+    if all_rows.converted != NULL:
+        rows.converted = all_rows.converted + row * rows.converted_stride
+    if all_rows.nonzero_starts != NULL:
+        rows.nonzero_starts = all_rows.nonzero_starts + row * rows.n_words
+    if all_rows.nonzeros != NULL:
+        rows.nonzeros = all_rows.nonzeros + row * rows.n_words

@@ -246,10 +246,10 @@ cdef bint may_leave_zeros_out(
     const KernelTable* kernels, Py_ssize_t n_inputs, Py_ssize_t n_units) noexcept nogil
 
 # Looks which inputs of some rows are not zero, counts those of each row, unless counts is NULL, and
-# has only these multiplied where that takes less time. The results are the same.
+# has only these multiplied where they are less than a share of all. The results are the same.
 cdef Inputs find_zeros(
-    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
-    uint64_t* bits__bw, Py_ssize_t* counts__b) noexcept nogil
+    const KernelTable* kernels, double share, Py_ssize_t n_rows, Py_ssize_t n_inputs,
+    Inputs inputs, uint64_t* bits__bw, Py_ssize_t* counts__b) noexcept nogil
 
 # The same for a gradient, of what has been found already.
 cdef Inputs known_zeros(

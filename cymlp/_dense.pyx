@@ -255,8 +255,8 @@ cdef bint may_leave_zeros_out(
 
 
 cdef Inputs find_zeros(
-    const KernelTable* kernels, Py_ssize_t n_rows, Py_ssize_t n_inputs, Inputs inputs,
-    uint64_t* bits__bw, Py_ssize_t* counts__b
+    const KernelTable* kernels, double share, Py_ssize_t n_rows, Py_ssize_t n_inputs,
+    Inputs inputs, uint64_t* bits__bw, Py_ssize_t* counts__b
 ) noexcept nogil:
     cdef Py_ssize_t n_words = n_words_of(kernels, n_inputs), b, count, total = 0
     for b in range(n_rows):
@@ -265,7 +265,7 @@ cdef Inputs find_zeros(
         total += count
         if counts__b != NULL:
             counts__b[b] = count
-    if total < zeros_pay.products * n_rows * n_inputs:
+    if total < share * n_rows * n_inputs:
         inputs.nonzeros.bits__bw, inputs.nonzeros.stride = bits__bw, n_words
     return inputs
 

@@ -8,6 +8,7 @@ it or says what is wrong with it.
 
 import numpy as np
 
+from cpython.object cimport PyObject, PyTypeObject
 from cython.parallel cimport parallel, threadid
 
 from libc.stdint cimport uint64_t
@@ -18,13 +19,13 @@ from cymlp import _validate
 
 from cymlp._arrays cimport (
     NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, PyArray_DATA, PyArray_DIMS, PyArray_FLAGS,
-    PyArray_NDIM, PyArrayObject, Rows, are_finite, holds_reals, look_at)
+    PyArray_NDIM, PyArrayObject, Rows, are_finite, holds_reals, look_at, new_rows)
 from cymlp._batch cimport (
-    FOREIGN, REALS, Arena, BatchRows, Format, Samples, address, describe, gather, inputs_of,
-    leaves_zeros_out, read_as, rows_from, rows_room, take_rows)
+    FOREIGN, NONZEROS, REALS, Arena, BatchRows, Format, Samples, address, describe, gather,
+    inputs_of, leaves_zeros_out, most_nonzeros, read_as, rows_from, rows_room, take_rows)
 from cymlp._dense cimport (
     Inputs, Norms, all_inputs, ceil_div, dense_forward, dense_norms, find_zeros, n_items, n_norms,
-    n_words_of, penalty_of)
+    n_words_of, penalty_of, zeros_pay)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU, KernelTable
 from cymlp._ops cimport (
     OP_ADD, OP_BATCH_NORM, OP_DENSE, OP_INPUT, OP_LAYER_NORM, PYTHON_ACTIVATION, SAMPLES, Op,
@@ -34,15 +35,16 @@ from cymlp._program cimport (
     raise_pending_signal, share)
 from cymlp._threads cimport cymlp_team_size, threads_for
 
+cdef extern from "vectorcall.h":
+    ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject* const*, size_t, PyObject*)
+    Py_ssize_t PyVectorcall_NARGS(size_t n)
+    void cymlp_take_vectorcall(PyTypeObject* type, Py_ssize_t offset)
+
 # Operations of a thread between two looks at pending signals.
 cdef double INFERENCE_FLOPS = 2e9
 # Operations that are worth handing the GIL over and taking it back: about 20 microseconds.
 cdef double RELEASE_FLOPS = 1e6
-# Sets of buffers that a program keeps for its next calls.
-cdef Py_ssize_t MOST_SPARE = 4
-
 cdef object ndarray = np.ndarray
-cdef object empty = np.empty
 
 
 # Where the outputs of an operation are, for the rows of a chunk.
@@ -104,8 +106,10 @@ cdef Room borrow(Program program, Py_ssize_t n_rows, int team, Format format):
     cdef Py_ssize_t k, chunk = min(n_rows, CHUNK_ROWS)
     cdef Room room
     program._refresh()
-    if program.spare:
-        room = program.spare.pop()
+    if program.n_spare > 0:
+        program.n_spare -= 1
+        room = <Room> program.spare[program.n_spare]
+        program.spare[program.n_spare] = None
         if room.chunk >= chunk and room.team >= team and room.format == format:
             for k in range(program.n_ops):
                 room.out[k] = NULL
@@ -115,8 +119,9 @@ cdef Room borrow(Program program, Py_ssize_t n_rows, int team, Format format):
 
 
 cdef give_back(Program program, Room room):
-    if len(program.spare) < MOST_SPARE:
-        program.spare.append(room)
+    if program.n_spare < len(program.spare):
+        program.spare[program.n_spare] = room
+        program.n_spare += 1
 
 
 cdef bint is_ready(Program program, x, Rows* rows) except -1:
@@ -125,9 +130,10 @@ cdef bint is_ready(Program program, x, Rows* rows) except -1:
             and rows.n_columns == program.n_inputs)
 
 
-cdef Samples samples_of(const Rows* rows, Py_ssize_t item_size, double scale) noexcept nogil:
-    """Samples without targets."""
-    cdef Samples samples
+cdef void take_samples(
+    Samples* samples, const Rows* rows, Py_ssize_t item_size, double scale
+) noexcept nogil:
+    """Fill `samples` with rows that have no targets."""
     samples.n_rows = rows.n_rows
     samples.n_inputs = rows.n_columns
     samples.format = REALS
@@ -135,13 +141,12 @@ cdef Samples samples_of(const Rows* rows, Py_ssize_t item_size, double scale) no
     samples.columns = NULL
     samples.x = rows.base
     samples.x_stride = rows.stride
-    read_as(&samples, item_size, scale)
+    read_as(samples, item_size, scale)
     samples.values_stride = 0
     samples.labels = NULL
     samples.values = NULL
     samples.weight = NULL
     samples.order = NULL
-    return samples
 
 
 def forward(Program program, x, outputs, int n_threads=0):
@@ -195,8 +200,9 @@ def predict(Program program, x, int n_threads=0):
     cdef int team
     if not is_ready(program, x, &given) or given.ndim != 2 or program.input_scale > 1:
         return None
-    samples = samples_of(&given, program.kernels.item_size, program.input_scale)
-    out = empty((samples.n_rows, program.ops[program.n_ops - 1].n_units), program.dtype)
+    take_samples(&samples, &given, program.kernels.item_size, program.input_scale)
+    out = new_rows(
+        samples.n_rows, program.ops[program.n_ops - 1].n_units, program.kernels.item_size, False)
     team = team_for(program, samples.n_rows, n_threads)
     room = borrow(program, samples.n_rows, team, samples.format)
     room.out[program.n_ops - 1] = address(out)
@@ -296,13 +302,13 @@ cdef void run_rows(
     double* losses, double* hits, bint* finite, int thread, int team
 ) noexcept nogil:
     """The part of one thread of rows start..stop, chunk by chunk through all operations."""
-    cdef BatchRows rows = rows_from(room.rows, thread * room.chunk)
-    cdef Inputs inputs = inputs_of(
-        samples,
-        leaves_zeros_out(
-            program.kernels, samples, 0, samples.n_rows,
-            program.ops[0].n_units if program.ops[0].kind == OP_DENSE else 0),
-        &rows)
+    cdef BatchRows rows
+    cdef Py_ssize_t first_units = (
+        program.ops[0].n_units if program.ops[0].kind == OP_DENSE else 0)
+    # The non-zeros of a single row are found as soon as they are counted.
+    cdef double single_share = 0 if samples.n_rows > 1 or samples.format == NONZEROS else (
+        most_nonzeros(program.kernels, samples, 1, first_units))
+    cdef Inputs inputs
     cdef Rows fresh
     cdef Py_ssize_t item = program.kernels.item_size, tile = program.kernels.tile_rows
     cdef Py_ssize_t first = start + share(stop - start, tile, thread, team)
@@ -314,6 +320,12 @@ cdef void run_rows(
     cdef uint64_t* nonzeros = room.nonzeros + thread * room.chunk * room.n_words
     cdef Made* made = room.made + thread * program.n_ops
     cdef uint64_t denormals = cymlp_flush_denormals()
+    rows_from(&room.rows, thread * room.chunk, &rows)
+    inputs = inputs_of(
+        samples,
+        single_share == 0 and leaves_zeros_out(
+            program.kernels, samples, 0, samples.n_rows, first_units),
+        &rows)
     fresh.n_columns = program.n_inputs
     fresh.stride = samples.x_stride
     for c in range(ceil_div(end - first, room.chunk)):
@@ -328,6 +340,9 @@ cdef void run_rows(
             if not finite[0]:
                 break
         gather(program.kernels, samples, row, 0, n_rows, &rows, &inputs, 0)
+        if single_share > 0:
+            inputs = find_zeros(
+                program.kernels, single_share, 1, program.n_inputs, inputs, rows.nonzeros, NULL)
         for k in range(program.n_ops):
             if program.inferred[k].is_passed:
                 made[k] = made[program.inferred[k].rows_of]
@@ -396,7 +411,8 @@ cdef bint infer(
                 rows.x[b] = x + b * x_stride * item
             below = all_inputs(rows.x, 0)
         if program.inferred[k].skips_zeros:
-            below = find_zeros(kernels, n_rows, op.n_inputs, below, nonzeros, NULL)
+            below = find_zeros(
+                kernels, zeros_pay.products, n_rows, op.n_inputs, below, nonzeros, NULL)
         dense_forward(
             program.inferred[k].dense, activation == CYMLP_RELU, n_rows, below, y, stride,
             stride != op.n_units)
@@ -469,8 +485,12 @@ cdef class Predictor:
     cdef Room room
     cdef readonly Py_ssize_t batch_size
     cdef bint busy
+    cdef vectorcallfunc vectorcall
 
     def __cinit__(self, Program program, Py_ssize_t batch_size):
+        self.vectorcall = <vectorcallfunc> call_predictor
+        cymlp_take_vectorcall(
+            <PyTypeObject*> Predictor, <char*> &self.vectorcall - <char*> <PyObject*> self)
         self.program = program
         self.batch_size = batch_size
         self.room = Room(
@@ -509,6 +529,9 @@ cdef class Predictor:
         RuntimeError
             If another thread is in a call of this predictor.
         """
+        return self._call(x, out)
+
+    cdef object _call(self, x, out):
         cdef Program program = self.program
         cdef Rows given
         cdef Samples samples
@@ -523,12 +546,13 @@ cdef class Predictor:
         if self.busy:
             raise RuntimeError("the predictor is in another call: each thread needs its own")
         if out is None:
-            shape = (program.ops[last].n_units,)
-            out = empty(shape if given.ndim == 1 else (given.n_rows, *shape), program.dtype)
+            out = new_rows(
+                given.n_rows, program.ops[last].n_units, program.kernels.item_size,
+                given.ndim == 1)
             self.room.out[last] = address(out)
         else:
             self.room.out[last] = wanted(program, out, &given)
-        samples = samples_of(&given, program.kernels.item_size, program.input_scale)
+        take_samples(&samples, &given, program.kernels.item_size, program.input_scale)
         self.busy = True
         self.room.raised = False
         try:
@@ -549,6 +573,25 @@ cdef class Predictor:
                 f"x must have at most {self.batch_size} rows, the predictor's batch_size, got "
                 f"{len(array)}")
         return array[0] if flat else array
+
+
+cdef object call_predictor(
+    Predictor predictor, PyObject* const* arguments, size_t n, PyObject* names
+):
+    """Call a predictor as `predictor(x)`, `predictor(x, out)` or `predictor(x, out=out)`.
+
+    What else there is, and what is wrong, goes the way of any class.
+    """
+    cdef Py_ssize_t n_positional = PyVectorcall_NARGS(n)
+    cdef tuple keywords = () if names == NULL else <tuple> names
+    cdef Py_ssize_t n_given = n_positional + len(keywords)
+    if n_positional == 1 and n_given == 1:
+        return predictor._call(<object> arguments[0], None)
+    if n_given == 2 and (n_positional == 2 or n_positional == 1 and keywords[0] == "out"):
+        return predictor._call(<object> arguments[0], <object> arguments[1])
+    given = [<object> arguments[i] for i in range(n_given)]
+    return Predictor.__call__(
+        predictor, *given[:n_positional], **dict(zip(keywords, given[n_positional:])))
 
 
 cdef char* wanted(Program program, out, const Rows* given) except NULL:

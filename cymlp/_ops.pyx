@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from cymlp._dense cimport (
     all_inputs, dense_forward, dense_forward_panels, dense_propagate, find_zeros, keeps_gradient,
-    n_words_of, padded_size, step_for, update_span)
+    n_words_of, padded_size, step_for, update_span, zeros_pay)
 from cymlp._kernels cimport CYMLP_IDENTITY, CYMLP_RELU
 
 
@@ -32,7 +32,7 @@ cdef void op_forward(
         if op.skips_zeros:
             source = &tensors[op.source]
             inputs = find_zeros(
-                kernels, n_rows, op.n_inputs, inputs,
+                kernels, zeros_pay.products, n_rows, op.n_inputs, inputs,
                 source.nonzeros + row * n_words_of(kernels, op.n_inputs), source.n_nonzeros + row)
         if not has_sums:
             dense_forward(&op.dense, activation == CYMLP_RELU, n_rows, inputs, z, stride, True)
@@ -135,7 +135,7 @@ cdef void op_propagate(
         deltas = all_inputs(own.delta_rows + row, stride)
         if op.skips_deltas:
             deltas = find_zeros(
-                kernels, n_rows, op.n_units, deltas,
+                kernels, zeros_pay.products, n_rows, op.n_units, deltas,
                 own.delta_nonzeros + row * n_words_of(kernels, op.n_units), NULL)
         dense_propagate(
             &op.dense, n_rows, deltas, op.adds,

@@ -72,7 +72,8 @@ cdef class Program:
     cdef bint calls_loss            # whether there is one
     cdef bint wants_accuracy
     cdef double accuracy_threshold
-    cdef list spare                 # memory of inference that no call is using
+    cdef list spare                 # memory of inference that no call is using, then None
+    cdef Py_ssize_t n_spare
 
     # Setting up
     cdef _describe(self, Py_ssize_t k, spec)

@@ -30,6 +30,9 @@ cdef extern from "Python.h":
     PyObject* call "PyObject_CallObject"(object function, PyObject* arguments)
     void drop "Py_DecRef"(PyObject* result)
 
+# Sets of buffers that a program keeps for its next calls of inference.
+cdef Py_ssize_t MOST_SPARE = 4
+
 _KINDS = {
     "input": OP_INPUT,
     "dense": OP_DENSE,
@@ -95,7 +98,7 @@ cdef class Program:
         self.n_ops = len(ops)
         self.dtype = np.dtype(dtype)
         self.kernels = kernel_table(None, dtype)
-        self.spare = []
+        self.spare = [None] * MOST_SPARE
         self.is_stale = True
         self.input_scale = 1
         self.functions = [None] * self.n_ops

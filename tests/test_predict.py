@@ -192,6 +192,49 @@ def test_one_sample_may_be_flat(net, dtype):
     assert_bitwise_equal(out, expected)
 
 
+def test_predictor_takes_its_arguments_as_any_function_does(plain):
+    predictor, x, out = plain.predictor(), rows(1), np.empty((1, 3), "float32")
+    expected = plain.predict(x)
+    for result in (
+        predictor(x=x),
+        predictor(x, out=None),
+        predictor(out=None, x=x),
+        type(predictor).__call__(predictor, x),
+        next(map(predictor, [x])),
+    ):
+        assert_bitwise_equal(result, expected)
+    for call in (
+        lambda: predictor(x, out=out),
+        lambda: predictor(out=out, x=x),
+        lambda: predictor(x, **{"".join(["o", "ut"]): out}),
+        lambda: type(predictor).__call__(predictor, x, out),
+    ):
+        out[...] = np.nan
+        assert call() is out
+        assert_bitwise_equal(out, expected)
+    for wrong in (
+        lambda: predictor(),
+        lambda: predictor(x, out, None),
+        lambda: predictor(x, out, out=out),
+        lambda: predictor(x, x=x),
+        lambda: predictor(x, where=out),
+        lambda: predictor(out=out),
+    ):
+        with pytest.raises(TypeError, match="argument"):
+            wrong()
+
+
+def test_a_subclass_of_the_predictor_may_be_called_in_its_own_way(plain):
+    class Labels(_inference.Predictor):
+        def __call__(self, x, *rest):
+            return super().__call__(x).argmax(axis=1), rest
+
+    labels = Labels(plain._network, 4)
+    found, rest = labels(rows(4), 1, 2)
+    assert found.tolist() == plain.predict(rows(4)).argmax(axis=1).tolist()
+    assert rest == (1, 2)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", [1, 5])
 def test_predictor_takes_any_form(net, dtype, form, n):

@@ -124,6 +124,25 @@ def test_leaving_hidden_zeros_out_gives_the_bits_of_multiplying_them(
         assert made_by(kind, dtype, n_threads=n_threads) == multiplied
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("density", [0, 0.2, 1])
+@pytest.mark.parametrize("hidden", [(), (1,), (33,), (128, 9), (300,)], ids=str)
+def test_a_row_alone_gives_what_it_gives_in_a_batch(isa, leave_zeros_out, dtype, density, hidden):
+    X, y = images(20, n_inputs=193, density=density)
+    layers = [Dense(units, activation="relu") for units in hidden]
+    net = Sequential([*layers, Dense(5, "softmax")], n_inputs=193, dtype=dtype, random_state=0)
+    leave_zeros_out(samples=0)
+    in_batch = net.predict(X.astype(dtype))
+    for share in (None, 2):
+        leave_zeros_out(samples=share)
+        for row, expected in zip(X, in_batch, strict=True):
+            for form in (row, row.astype(dtype), scipy_sparse.csr_array(row[None])):
+                x = form if form.ndim == 2 else form[None]
+                assert net.predict(x)[0].tobytes() == expected.tobytes()
+                if form.ndim == 1:
+                    assert net.predictor()(form).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("n_threads", [2, 3, 7])
 def test_threads_change_nothing(n_threads):
     X, y = images(400, 300)
