@@ -30,19 +30,16 @@
 #endif
 
 /* Before a loop of constant length whose variables must all end up in registers. Clang's plain
- * "unroll" may come after the pass that puts arrays there. UNROLL_BY_2 and UNROLL_BY_8 are for
- * loops of any length. */
+ * "unroll" may come after the pass that puts arrays there. UNROLL_BY_8 is for loops of any length.
+ */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define UNROLL_BY_2 _Pragma("clang loop unroll_count(2)")
 #define UNROLL_BY_8 _Pragma("clang loop unroll_count(8)")
 #elif defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 16")
-#define UNROLL_BY_2 _Pragma("GCC unroll 2")
 #define UNROLL_BY_8 _Pragma("GCC unroll 8")
 #else
 #define UNROLL
-#define UNROLL_BY_2
 #define UNROLL_BY_8
 #endif
 

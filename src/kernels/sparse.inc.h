@@ -164,8 +164,9 @@ static FORCE_INLINE void NAME(forward_run)(const int n_full, const int n_lesser,
 
 /* A row alone: its sums stay in the registers from word to word.
  *
- * Prefetchers go by an instruction's address. One that sees every other row of weights fetches
- * others less often than one that sees them all: that takes a third less time. */
+ * Prefetchers go by an instruction's address. One that sees one row of weights in eight fetches
+ * others less often than one that sees them all or half of them: that takes a quarter less time,
+ * where the non-zeros lie side by side as those of images do. */
 static FORCE_INLINE void NAME(sparse_row_run)(const int n_full, const int n_lesser,
                                               const int lesser_vecs, size_t n_inputs,
                                               const uint64_t *bits__w, const REAL *x__i,
@@ -182,7 +183,7 @@ static FORCE_INLINE void NAME(sparse_row_run)(const int n_full, const int n_less
     }
     for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
         uint64_t bits = *bits__w++;
-        UNROLL_BY_2
+        UNROLL_BY_8
         while (bits) {
             const size_t i = first + (size_t)lowest_bit(bits);
             bits &= bits - 1;
