@@ -44,6 +44,7 @@ cdef extern from "vectorcall.h":
 cdef double INFERENCE_FLOPS = 2e9
 # Operations that are worth handing the GIL over and taking it back: about 20 microseconds.
 cdef double RELEASE_FLOPS = 1e6
+
 cdef object ndarray = np.ndarray
 
 

@@ -85,8 +85,9 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
         NAME(add_input)(n_full, n_lesser, lesser_vecs, i, *x++, w__pip, full, w_lesser__pip, lesser,
                         sum);
     }
-    UNROLL_BY_8 /* the ends of short loops are foreseen sooner */
-        while (bits) {
+    /* The ends of short loops are foreseen sooner. */
+    UNROLL_BY_8
+    while (bits) {
         const size_t i = (size_t)lowest_bit(bits);
         bits &= bits - 1;
         NAME(add_input)(n_full, n_lesser, lesser_vecs, i, x[i], w__pip, full, w_lesser__pip, lesser,
