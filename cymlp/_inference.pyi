@@ -1,5 +1,5 @@
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,13 +7,16 @@ from numpy.typing import ArrayLike, NDArray
 from cymlp._program import Program
 from cymlp._validate import SparseRows
 
+_Predict = TypeVar("_Predict", bound=Callable[..., NDArray[Any]])
+
 def forward(
     program: Program,
     x: NDArray[Any] | SparseRows,
     outputs: Mapping[int, NDArray[Any]],
     n_threads: int = 0,
 ) -> None: ...
-def predict(program: Program, x: object, n_threads: int = 0) -> NDArray[Any] | None: ...
+def predict_ready(program: Program, x: object, n_threads: int = 0) -> NDArray[Any] | None: ...
+def compiled_first(method: _Predict) -> _Predict: ...
 def evaluate(
     program: Program,
     x: NDArray[Any] | SparseRows,

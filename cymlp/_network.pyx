@@ -586,13 +586,13 @@ cdef class Network(Updates):
     cdef double _step_flops(self, const Run* run) noexcept nogil:
         """Operations of a step, but for the zeros that are left out."""
         cdef double first = 6 * run.batch_size * <double> self.n_inputs * self._sparse_units()
-        return 3 * self._flops_per_row() * run.batch_size - (1 - run.first_layer_cost) * first
+        return 3 * self.flops_per_row * run.batch_size - (1 - run.first_layer_cost) * first
 
     cdef bint _is_fused(self, const Run* run) noexcept nogil:
         # One answer for all batches of a run: the workspace is laid out for it.
         return (run.optimizer != CYMLP_GRADIENT and not clips_norms(&self.stepper)
                 and run.batch_size <= FUSED_ROWS
-                and self._flops_per_row() * run.batch_size <= FUSED_FLOPS)
+                and self.flops_per_row * run.batch_size <= FUSED_FLOPS)
 
     cdef void _train(self, Run* run, Py_ssize_t steps, int thread, int team) noexcept nogil:
         """Train until the samples or the time run out; every thread of a team calls it."""
@@ -696,7 +696,7 @@ cdef class Network(Updates):
         cdef RowNetwork network
         cdef Sums sums
         cdef Py_ssize_t n_rows
-        cdef double flops = 3 * self._flops_per_row() + CALL_FLOPS
+        cdef double flops = 3 * self.flops_per_row + CALL_FLOPS
         cdef Py_ssize_t most = 1
         cdef uint64_t denormals = cymlp_flush_denormals()
         if not run.every_batch:

@@ -59,6 +59,7 @@ cdef class Program:
     cdef readonly Py_ssize_t n_ops
     cdef uint64_t[2] key            # of the random numbers of step 0
     cdef Py_ssize_t n_slots         # of inference's buffers, at least 2
+    cdef double flops_per_row       # of the dense layers, forward
     cdef readonly object dtype
     cdef public double input_scale  # what inputs are multiplied by on their way in
     cdef readonly list arrays       # per operation a dict of arrays in panels, by name
@@ -90,7 +91,6 @@ cdef class Program:
     # Per operation a dict of arrays of zeros, all from one new arena, where a list of names is
     # given for each. The beginning of a name says which layout it has.
     cdef list _new_arrays(self, list names)
-    cdef double _flops_per_row(self) noexcept nogil
     # The activation of an operation before a loss, which may read what the output's would be taken
     # of.
     cdef int _activation(self, Py_ssize_t op) noexcept nogil

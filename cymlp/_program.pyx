@@ -150,6 +150,7 @@ cdef class Program:
                     self.kernels, op.n_units, op.n_inputs)
                 self.ops[op.source].is_skipped |= op.skips_zeros
             op.dense.has_bias = spec.get("has_bias", True)
+            self.flops_per_row += 2.0 * op.n_inputs * op.n_units
             op.dense.rate_factor = spec.get("rate_factor", 1.0)
             op.dense.kernel_penalty = penalty(spec.get("kernel_penalty"))
             op.dense.bias_penalty = penalty(spec.get("bias_penalty"))
@@ -401,14 +402,6 @@ cdef class Program:
         return True
 
     # What training and inference share
-
-    cdef double _flops_per_row(self) noexcept nogil:
-        cdef Py_ssize_t k
-        cdef double flops = 0
-        for k in range(self.n_ops):
-            if self.ops[k].kind == OP_DENSE:
-                flops += 2.0 * self.ops[k].n_inputs * self.ops[k].n_units
-        return flops
 
     cdef int _activation(self, Py_ssize_t op) noexcept nogil:
         return self.output_activation if op == self.n_ops - 1 else self.ops[op].activation

@@ -770,6 +770,7 @@ class Sequential:
 
     # Inference
 
+    @_inference.compiled_first
     def predict(self, X: Any, *, n_threads: int | None = None) -> np.ndarray:
         """Return the outputs for some samples.
 
@@ -799,10 +800,9 @@ class Sequential:
         array([[6.],
                [8.]], dtype=float32)
         """
-        if self._network is None:  # one row takes so little that a call of `_require` would show
-            self._not_built("predict")
+        self._require("predict")
         threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
-        out = _inference.predict(self._network, X, threads)
+        out = _inference.predict_ready(self._network, X, threads)
         if out is None:
             x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
             out = self._outputs(x, threads)

@@ -1,6 +1,7 @@
 """Prediction: rows alone and in batches, arrays that are ready and that are not, predictors."""
 
 import copy
+import inspect
 import pickle
 import threading
 
@@ -81,7 +82,7 @@ def test_the_form_of_the_input_does_not_matter(net, dtype, form, n):
     x = rows(n, "float32").astype(dtype)
     given = change(x)
     assert_bitwise_equal(net.predict(given), net.predict(x))
-    at_once = _inference.predict(net._network, given) is not None
+    at_once = _inference.predict_ready(net._network, given) is not None
     if n > 1:
         assert at_once == (dtype == "float64" if ready is None else ready)
 
@@ -109,6 +110,32 @@ def test_arrays_that_buffers_do_not_know_reach_the_validation(plain, n):
     dates = np.zeros((n, N_INPUTS), "datetime64[s]")
     with pytest.raises((TypeError, ValueError), match="X must"):
         plain.predict(dates)
+
+
+def test_predict_is_called_as_any_method(plain):
+    """It begins in compiled code, which its signature and what it refuses must not show."""
+    x = rows(3)
+    expected = plain.predict(x)
+    assert_bitwise_equal(plain.predict(X=x), expected)
+    assert_bitwise_equal(plain.predict(x, n_threads=2), expected)
+    assert_bitwise_equal(plain.predict(n_threads=None, X=x), expected)
+    assert_bitwise_equal(Sequential.predict(plain, x), expected)
+    for wrong, named in [((), {}), ((x, 2), {}), ((x,), {"threads": 2})]:
+        with pytest.raises(TypeError, match=r"^predict\(\)"):
+            plain.predict(*wrong, **named)
+    parameters = inspect.signature(Sequential.predict).parameters
+    assert list(parameters) == ["self", "X", "n_threads"]
+    assert parameters["n_threads"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_a_subclass_may_extend_predict(plain):
+    class Doubled(Sequential):
+        def predict(self, X, *, n_threads=None):
+            return 2 * super().predict(X, n_threads=n_threads)
+
+    net = Doubled([Dense(3, activation="softmax")], n_inputs=N_INPUTS, random_state=0)
+    x = rows(3)
+    assert_bitwise_equal(net.predict(x), 2 * Sequential.predict(net, x))
 
 
 def test_calls_of_many_threads_at_once(plain):
