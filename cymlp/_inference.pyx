@@ -221,9 +221,11 @@ def compiled_first(method):
     """
     @functools.wraps(method)
     def predict(self, X, *, n_threads=None):
+        cdef int threads
         network = self._network
-        if n_threads is None and isinstance(network, Program):
-            out = predict_ready(<Program> network, X)
+        if isinstance(network, Program):
+            threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
+            out = predict_ready(<Program> network, X, threads)
             if out is not None:
                 return out
         return method(self, X, n_threads=n_threads)

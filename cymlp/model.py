@@ -802,11 +802,8 @@ class Sequential:
         """
         self._require("predict")
         threads = 0 if n_threads is None else _validate.thread_count("n_threads", n_threads)
-        out = _inference.predict_ready(self._network, X, threads)
-        if out is None:
-            x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
-            out = self._outputs(x, threads)
-        return out
+        x = _validate.inputs("X", X, self.dtype, self.n_inputs, self.input_scale)
+        return self._outputs(x, threads)
 
     def _outputs(self, x: np.ndarray | _validate.SparseRows, threads: int) -> np.ndarray:
         """Return the outputs for validated samples."""
