@@ -29,6 +29,26 @@ static FORCE_INLINE void NAME(add_scaled)(const int n_panels, const int n_vecs, 
     }
 }
 
+/* The sums of n_vecs vectors of outputs, as they begin: from a bias, say, or NULL for zeros. */
+static FORCE_INLINE void NAME(begin_sums)(const int n_vecs, const REAL *start__o, vec *sum) {
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        sum[v] = start__o ? vec_load(start__o + v * LANES) : vec_zero();
+    }
+}
+
+/* As they end, of which n_columns columns are stored. */
+static FORCE_INLINE void NAME(end_sums)(const int n_vecs, size_t n_columns, int relu, vec *sum,
+                                        REAL *y__o) {
+    UNROLL
+    for (int v = 0; v < n_vecs; v++) {
+        if (relu) {
+            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
+        }
+        NAME(store_up_to)(y__o + v * LANES, NAME(columns_left)(n_columns, v), sum[v]);
+    }
+}
+
 /* Four panels side by side are read a few rows of each at a time: with one, it took the hardware
  * longer to see where they go on. (Three panels, and five of AVX2, are faster row by row.) */
 #define ROWS_AT_ONCE 4
@@ -59,10 +79,7 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, con
     const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
     const REAL *w_lesser = w__pip + (size_t)n_full * full;
     vec sum[RUN_VECS];
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        sum[v] = bias__o ? vec_load(bias__o + v * LANES) : vec_zero();
-    }
+    NAME(begin_sums)(n_vecs, bias__o, sum);
     size_t i = 0;
     if (n_lesser == 4) {
         for (; i + ROWS_AT_ONCE <= n_inputs; i += ROWS_AT_ONCE) {
@@ -77,13 +94,7 @@ static FORCE_INLINE void NAME(row_run)(const int n_full, const int n_lesser, con
         w__pip += PANEL_VECS * LANES;
         w_lesser += lesser_vecs * LANES;
     }
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        if (relu) {
-            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
-        }
-        NAME(store_up_to)(y__o + v * LANES, NAME(columns_left)(n_columns, v), sum[v]);
-    }
+    NAME(end_sums)(n_vecs, n_columns, relu, sum, y__o);
 }
 
 #undef ROWS_AT_ONCE

@@ -93,13 +93,7 @@ static FORCE_INLINE void NAME(forward_word)(const int n_full, const int n_lesser
         NAME(add_input)(n_full, n_lesser, lesser_vecs, i, x[i], w__pip, full, w_lesser__pip, lesser,
                         sum);
     }
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        if (relu) {
-            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
-        }
-        vec_store(y__o + v * LANES, sum[v]);
-    }
+    NAME(end_sums)(n_vecs, (size_t)n_vecs * LANES, relu, sum, y__o);
 }
 
 /* Asks for the weights of some inputs of n_inputs in some panels. */
@@ -178,10 +172,7 @@ static FORCE_INLINE void NAME(sparse_row_run)(const int n_full, const int n_less
     const size_t lesser = n_inputs * (size_t)lesser_vecs * LANES;
     const REAL *w_lesser__pip = w__pip + (size_t)n_full * full;
     vec sum[RUN_VECS];
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        sum[v] = start__o ? vec_load(start__o + v * LANES) : vec_zero();
-    }
+    NAME(begin_sums)(n_vecs, start__o, sum);
     for (size_t first = 0; first < n_inputs; first += BLOCK_ROWS) {
         uint64_t bits = *bits__w++;
         UNROLL_BY_8
@@ -192,13 +183,7 @@ static FORCE_INLINE void NAME(sparse_row_run)(const int n_full, const int n_less
                             lesser, sum);
         }
     }
-    UNROLL
-    for (int v = 0; v < n_vecs; v++) {
-        if (relu) {
-            sum[v] = vec_max(vec_zero(), sum[v]); /* this order keeps a NaN */
-        }
-        vec_store(y__o + v * LANES, sum[v]);
-    }
+    NAME(end_sums)(n_vecs, (size_t)n_vecs * LANES, relu, sum, y__o);
 }
 
 static NO_INLINE void NAME(sparse_row)(cymlp_panels panels, size_t n_inputs,
